@@ -1,0 +1,88 @@
+"""Where frames come from: the FrameSource Protocol and the table of its implementations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.messages import Frame
+
+Pace = Literal["realtime", "fastest"]
+
+
+@dataclass(slots=True)
+class SourceStats:
+    """What a source has met so far; written by the capture thread alone, read by anyone."""
+
+    packets: int = 0
+    frames: int = 0
+    waited_for_key_frame: int = 0
+    undecodable_packets: int = 0
+    gaps: int = 0
+    pts_backwards: int = 0
+    pts_duplicate: int = 0
+    pts_missing: int = 0
+    resolution_changes: int = 0
+    reconnects: int = 0
+    stalls: int = 0
+
+
+class FrameSource(Protocol):
+    """One camera, stream or clip. It knows frames, never models.
+
+    `open()` raises an AgentError when the source can't be had at all; `frames()` then yields until the end of a
+    file, until `close()` (from any thread; it ends soon), and on a live source for ever: lost connections are
+    re-established inside, with backoff, and counted. A Frame holds the decoder's own buffer: let it go soon.
+    """
+
+    stats: SourceStats
+
+    @property
+    def live(self) -> bool:
+        """A camera, without an end and with a clock of its own; known after `open()`."""
+        ...
+
+    @property
+    def frame_rate_hz(self) -> float:
+        """Frames per second as declared, else as measured so far; 0.0 while unknown."""
+        ...
+
+    @property
+    def frame_count(self) -> int:
+        """Number of frames of a file, as far as its container tells; 0 when unknown or live."""
+        ...
+
+    def open(self) -> None:
+        """Connect and find the video stream. Raises AgentError."""
+        ...
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield frames in decoding order of presentation. Raises AgentError."""
+        ...
+
+    def close(self) -> None:
+        """End `frames()` soon, from any thread; may be called twice."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """How to treat a network stream."""
+
+    rtsp_transport: Literal["tcp", "udp"] = "tcp"
+    open_timeout_s: float = 10.0
+    stall_timeout_s: float = 10.0
+    backoff_first_s: float = 0.5
+    backoff_max_s: float = 30.0
+
+
+def open_source(url: str, *, camera: str, pace: Pace, options: StreamOptions | None = None) -> FrameSource:
+    """Return the opened source for `url`: a path, file:, rtsp(s):, http(s):. Raises AgentError."""
+    from agent.capture.stream import StreamSource
+
+    source = StreamSource(url, camera=camera, pace=pace, options=options or StreamOptions())
+    source.open()
+    return source
