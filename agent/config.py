@@ -12,8 +12,9 @@ from agent.errors import BadConfig
 class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which frames are inferred: decided before any of them is converted.
 
-    uniform: at most `hz` a second on an even grid; interval: every `every_n`-th frame; motion: between `min_hz`
-    (nothing moves) and `max_hz` (something does). `threshold` is the share of the picture that must change.
+    uniform: at most `hz` a second on an even grid; interval: every `every_n`-th frame; motion: between
+    `min_hz` (nothing moves) and `max_hz` (something does). `threshold` is the share of the picture that must
+    change.
     """
 
     mode: Literal["uniform", "interval", "motion"] = "interval"
@@ -51,9 +52,11 @@ class Zone(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Detect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What counts as an object and as a change of one. Times in seconds, never frames.
 
-    An object becomes an event when its score reaches `threshold` (`thresholds` per label; None: the model's own)
-    and it has been seen for `min_duration_s`; it keeps it down to `threshold - hysteresis`; it ends when it has
-    not been seen for `end_after_s`. `labels` empty means every label; `masks` are polygons where nothing counts.
+    An object becomes an event when its score reaches `threshold` (`thresholds` per label; None: the model's
+    own) and it has been seen for `min_duration_s`; it keeps it down to `threshold - hysteresis`; it ends when
+    it has not been seen for `end_after_s`. `labels` empty means every label; `masks` are polygons where
+    nothing counts. Something still for `stationary_s` is stationary; when it is lost and comes back in its
+    place within `stationary_memory_s`, it is not announced again (0: it is).
     """
 
     threshold: float | None = None
@@ -64,6 +67,7 @@ class Detect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     end_after_s: float = 2.0
     update_s: float = 5.0
     stationary_s: float = 10.0
+    stationary_memory_s: float = 600.0
     zones: tuple[Zone, ...] = ()
     masks: tuple[tuple[tuple[float, float], ...], ...] = ()
 
@@ -75,8 +79,9 @@ class Detect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise BadConfig("detect.hysteresis", seen=self.hysteresis, fix="0 or more, below 1")
         for name in ("end_after_s", "update_s", "stationary_s"):
             _positive(f"detect.{name}", getattr(self, name))
-        if not self.min_duration_s >= 0:
-            raise BadConfig("detect.min_duration_s", seen=self.min_duration_s, fix="0 or more seconds")
+        for name in ("min_duration_s", "stationary_memory_s"):
+            if not getattr(self, name) >= 0:
+                raise BadConfig(f"detect.{name}", seen=getattr(self, name), fix="0 or more seconds")
         for mask in self.masks:
             check_polygon("mask", mask)
 

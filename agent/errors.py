@@ -1,4 +1,4 @@
-"""What can go wrong for a user, each with its exit code (sysexits.h) and one line: what, the value seen, the fix."""
+"""What can go wrong for a user: each has its exit code (sysexits.h) and one line: what, value seen, fix."""
 
 from __future__ import annotations
 

@@ -24,8 +24,8 @@ Box = tuple[float, float, float, float]
 class Frame:
     """One decoded frame, unconverted: it holds the decoder's own reference-counted buffer.
 
-    `seq` is the frame's number in the source from 0, `pts_s` its presentation time in the source, `time_s` its
-    time on the logic clock, `captured_s` its capture time on CLOCK_MONOTONIC (age = now - captured_s).
+    `seq` is the frame's number in the source from 0, `pts_s` its presentation time in the source, `time_s`
+    its time on the logic clock, `captured_s` its capture time on CLOCK_MONOTONIC (age = now - captured_s).
     """
 
     camera: str
@@ -59,7 +59,7 @@ class Geometry:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelInput:
-    """What the engine eats: one batch of one, in the dtype and layout of the model, and where the frame lies in it."""
+    """A batch of one in the dtype and layout of the model, and where the frame lies in it."""
 
     tensor: NDArray[Any]
     geometry: Geometry
@@ -118,8 +118,9 @@ class Detections:
 class Tracks:
     """Live tracks after one frame, one row a track: a box keeps its `track_id` (int32, from 1) over time.
 
-    `matched` (bool) says that a detection of this very frame carries the track; the others are coasting, their
-    box predicted. `start_s` and `seen_s` (float64) are the logic times of the first and the last matched detection.
+    `matched` (bool) says that a detection of this very frame carries the track; the others are coasting,
+    their box predicted. `start_s` and `seen_s` (float64) are the logic times of the first and the last
+    matched detection.
     """
 
     track_id: NDArray[np.int32]
@@ -142,6 +143,15 @@ class Tracks:
 
     def __len__(self) -> int:
         return len(self.track_id)
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingReport:
+    """How much is really looked at: inferences a second, the longest time between two (None: unknown)."""
+
+    mode: str
+    effective_hz: float
+    miss_window_s: float | None
 
 
 @dataclass(frozen=True, slots=True)

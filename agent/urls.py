@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 _USERINFO = re.compile(r"(?<=://)[^/?#\s]*@")
-_SECRET_QUERY = re.compile(r"(?i)([?&](?:pass|password|passwd|pwd|token|key|secret|auth|user|username|usr)=)[^&#\s]*")
+_QUERY_KEYS = "pass|password|passwd|pwd|token|key|secret|auth|user|username|usr"
+_SECRET_QUERY = re.compile(rf"(?i)([?&](?:{_QUERY_KEYS})=)[^&#\s]*")
 
 
 def redact(text: str) -> str:

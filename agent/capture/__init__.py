@@ -28,14 +28,16 @@ class SourceStats:
     resolution_changes: int = 0
     reconnects: int = 0
     stalls: int = 0
+    late_packets: int = 0
 
 
 class FrameSource(Protocol):
     """One camera, stream or clip. It knows frames, never models.
 
-    `open()` raises an AgentError when the source can't be had at all; `frames()` then yields until the end of a
-    file, until `close()` (from any thread; it ends soon), and on a live source for ever: lost connections are
-    re-established inside, with backoff, and counted. A Frame holds the decoder's own buffer: let it go soon.
+    `open()` raises an AgentError when the source can't be had at all; `frames()` then yields until the end of
+    a file, until `close()` (from any thread; it ends soon), and on a live source for ever: lost connections
+    are re-established inside, with backoff, and counted. A Frame holds the decoder's own buffer: let it go
+    soon.
     """
 
     stats: SourceStats

@@ -1,0 +1,48 @@
+"""Puts the chain of one camera together from its parts."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from agent.decode import make_decoder
+from agent.events import EventMachine
+from agent.pipeline import Pipeline
+from agent.preprocess import Preprocessor
+from agent.tracker import Tracker, TrackerOptions
+from agent.zones import Masks
+
+if TYPE_CHECKING:
+    from agent.backends import Engine
+    from agent.bundle import Bundle
+    from agent.config import Detect
+
+
+def build_pipeline(
+    bundle: Bundle,
+    engine: Engine,
+    detect: Detect,
+    *,
+    camera: str,
+    min_score: float = 1.0,
+    event_prefix: str = "event",
+) -> Pipeline:
+    """Return the chain of `camera` around `engine`, with detections down to `min_score` and what tracking needs.
+
+    Raises BadData when the model is not what its manifest says, BadConfig for labels that it does not have.
+    """
+    manifest, tracking = bundle.manifest, TrackerOptions()
+    numbers = iter(range(1, sys.maxsize))
+    return Pipeline(
+        preprocess=Preprocessor(manifest.input, engine.input, layout=bundle.artifact("tflite").layout),
+        decoder=make_decoder(bundle, engine.outputs, min_score=min(min_score, tracking.low_score)),
+        tracker=Tracker(tracking),
+        events=EventMachine(
+            detect,
+            camera=camera,
+            labels=bundle.labels,
+            default_threshold=manifest.decoder.score_threshold,
+            new_event_id=lambda: f"{event_prefix}-{next(numbers)}",
+        ),
+        keep=Masks(detect.masks).keep if detect.masks else None,
+    )

@@ -1,0 +1,79 @@
+"""One camera's two ends: the capture loop in front of its mailbox, the stages behind it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from agent.sampling import luma_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from agent.capture import FrameSource
+    from agent.mailbox import Mailbox
+    from agent.messages import Frame, Geometry, ModelInput
+    from agent.pipeline import Pipeline, Result
+    from agent.reporting import EventReporter
+    from agent.sampling import Sampler
+
+
+class Capture:
+    """Reads frames, asks the sampler, and leaves what is kept in the mailbox. Runs in a thread of its own."""
+
+    def __init__(self, source: FrameSource, sampler: Sampler, mailbox: Mailbox) -> None:
+        self._source = source
+        self._sampler = sampler
+        self._mailbox = mailbox
+        self.not_sampled = 0
+
+    def run(self) -> None:
+        """Read until the source ends or is closed; then the mailbox is closed too. Raises AgentError."""
+        try:
+            for frame in self._source.frames():
+                if self._sampler.keep(frame.time_s, partial(luma_of, frame.picture)):
+                    self._mailbox.put(frame)
+                else:
+                    self.not_sampled += 1
+        finally:
+            self._mailbox.close()
+
+
+class CameraStages:
+    """What is done for a frame around the engine: the pipeline, then everyone who wants its result."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        reporter: EventReporter,
+        recorders: Sequence[Callable[[Result], None]] = (),
+    ) -> None:
+        self._pipeline = pipeline
+        self._reporter = reporter
+        self._recorders = recorders
+        self._last: Frame | None = None
+        self.inferred = 0
+        self.events = 0
+
+    def prepare(self, frame: Frame) -> ModelInput:
+        """Convert the frame for the engine."""
+        return self._pipeline.prepare(frame)
+
+    def finish(self, frame: Frame, geometry: Geometry, outputs: Sequence[NDArray[Any]]) -> None:
+        """Decide on the frame, and report. Raises AgentError."""
+        result = self._pipeline.finish(frame, geometry, outputs)
+        self._last = frame
+        self.inferred += 1
+        self.events += len(result.events)
+        for record in self._recorders:
+            record(result)
+        self._reporter.report(frame, result.events, self._pipeline.counts())
+
+    def close(self, reason: str) -> None:
+        """End every open event at the time of the last frame."""
+        if self._last is not None:
+            events = self._pipeline.close(self._last.time_s, reason)
+            self.events += len(events)
+            self._reporter.report(self._last, events, self._pipeline.counts())

@@ -1,0 +1,167 @@
+"""The thread that reads a network source: connects, reads, and connects again when a live one is lost.
+
+It is a thread of its own because a blocked connect or read can't be interrupted from outside: `close()` ends
+the consumer's wait at once, and the thread follows when its own timeout is over. A name server that does not
+answer holds it longest (getaddrinfo knows no timeout but the resolver's), one thread a source at most.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
+
+import av
+
+from agent.capture import faults
+from agent.capture.opening import open_session
+from agent.capture.packets import Arrival, PacketQueue, read_packets
+from agent.errors import AgentError, NotPermitted
+from agent.urls import redact
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from agent.capture import SourceStats, StreamOptions
+    from agent.capture.backoff import Backoff
+    from agent.capture.opening import Session
+
+LOGIN_WAIT_S = 30.0
+"""At least this between two attempts with a login that was refused: cameras lock accounts."""
+POLL_S = 0.25
+JOIN_S = 0.5
+log = logging.getLogger(__name__)
+
+
+class Stalled(Exception):
+    """The connection stands and nothing useful comes."""
+
+
+class Reader:
+    """Reads `url` in a daemon thread: `start()` once, iterate `arrivals()`, `close()` from any thread."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        camera: str,
+        options: StreamOptions,
+        backoff: Backoff,
+        stats: SourceStats,
+        now: Callable[[], float],
+    ) -> None:
+        self._url, self._camera, self._options = url, camera, options
+        self._backoff, self._stats, self._now = backoff, stats, now
+        self._queue = PacketQueue()
+        self._stop = threading.Event()
+        self._stalled = threading.Event()
+        self._first: SimpleQueue[Session | BaseException] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=f"read {camera}", daemon=True)
+
+    @property
+    def dropped(self) -> int:
+        """Packets thrown away so far because the consumer was too far behind."""
+        return self._queue.dropped
+
+    def start(self) -> Session:
+        """Start the thread; return the first session. Raises AgentError within `open_timeout_s`."""
+        self._thread.start()
+        try:
+            first = self._first.get(timeout=self._options.open_timeout_s)
+        except Empty:
+            self.close()
+            raise faults.silent(self._url, self._options.open_timeout_s) from None
+        if isinstance(first, BaseException):
+            raise first
+        return first
+
+    def arrivals(self) -> Iterator[Arrival | None]:
+        """Yield packets as they come, None whenever nothing came for a moment, until the end or `close()`."""
+        try:
+            while True:
+                yield self._queue.get(POLL_S)
+        except EOFError:
+            return
+
+    def give_up_connection(self) -> None:
+        """Packets come, but nothing can be made of them: connect again."""
+        self._stalled.set()
+
+    def close(self) -> None:
+        """End `arrivals()` at once and the thread soon; from any thread, any number of times."""
+        self._stop.set()
+        self._queue.end(discard=True)
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(JOIN_S)
+
+    def _run(self) -> None:
+        try:
+            session = open_session(self._url, self._options)
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits in start()
+            self._first.put(error)
+            return
+        self._first.put(session)
+        try:
+            self._read_all(session)
+        except BaseException as error:  # noqa: BLE001 - raised by arrivals()
+            self._queue.end(error)
+        else:
+            self._queue.end()
+
+    def _read_all(self, session: Session | None) -> None:
+        while session is not None:
+            since_s, reason = self._now(), "ended by the camera"
+            try:
+                self._read(session)
+            except (av.FFmpegError, Stalled) as error:
+                reason = self._lost(session, error)
+            finally:
+                session.close()
+            if not session.live:
+                return
+            self._backoff.lasted(self._now() - since_s)
+            session = self._reconnect(reason)
+
+    def _read(self, session: Session) -> None:
+        self._stalled.clear()
+        for arrival in read_packets(session, self._now):
+            if self._stop.is_set():
+                return
+            if self._stalled.is_set():
+                raise Stalled("no picture")
+            self._queue.put(arrival)
+
+    def _lost(self, session: Session, error: av.FFmpegError | Stalled) -> str:
+        """Count and name why a live session ended; a finite one is an error for the consumer."""
+        if isinstance(error, av.FFmpegError) and not session.live:
+            raise faults.explain(error, self._url, waited_s=0.0, limit_s=1.0) from None
+        if isinstance(error, (Stalled, av.error.ExitError, av.error.TimeoutError)):
+            self._stats.stalls += 1
+            return f"no picture for {self._options.stall_timeout_s:g} s"
+        return error.strerror or type(error).__name__
+
+    def _reconnect(self, reason: str) -> Session | None:
+        """Try until connected or closed; one line in the log when lost, for a new reason, when back."""
+        attempts, wait_s = 0, self._backoff.next_s()
+        self._say("lost", reason)
+        while not self._stop.wait(wait_s):
+            attempts += 1
+            try:
+                session = open_session(self._url, self._options)
+            except AgentError as error:
+                if str(error) != reason:
+                    reason = str(error)
+                    self._say("still away", reason)
+                wait_s = self._backoff.next_s(
+                    at_least_s=LOGIN_WAIT_S if isinstance(error, NotPermitted) else 0.0
+                )
+            else:
+                self._stats.reconnects += 1
+                log.info("camera %s: back, attempt %d", self._camera, attempts)
+                return session
+        return None
+
+    def _say(self, what: str, reason: str) -> None:
+        if not self._stop.is_set():
+            log.warning("camera %s: %s: %s (%s)", self._camera, what, reason, redact(self._url))

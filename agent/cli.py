@@ -1,0 +1,273 @@
+"""`edge-agent`: the command line. Each command is a few lines that call the module which does the work."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import re
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from agent import __version__
+from agent.errors import AgentError, UsageError
+from agent.urls import redact
+
+if TYPE_CHECKING:
+    from agent.config import Detect, Sampling
+
+EX_SOFTWARE = 70
+_FILE = click.Path(path_type=Path)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="edge-agent")
+@click.option("-v", "--verbose", count=True, help="Say more; -vv for everything.")
+@click.pass_context
+def cli(context: click.Context, verbose: int) -> None:
+    """Video inference on small boards, with events over MQTT that are never silently lost."""
+    from agent.log import setup
+
+    context.obj = verbose
+    setup(verbose)
+
+
+@cli.command()
+@click.option(
+    "--source", required=True, metavar="URL", help="A file, rtsp://, rtsps://, http:// or https://."
+)
+@click.option("--model", type=_FILE, metavar="BUNDLE", help="Model bundle; default: the starter (person).")
+@click.option("--broker", metavar="URL", help="mqtt://[user:password@]host[:port], mqtts:// for TLS.")
+@click.option(
+    "--sink", metavar="FILE", help="Write events to a JSONL file instead; '-' (default): standard output."
+)
+@click.option(
+    "--pace",
+    type=click.Choice(["realtime", "fastest"]),
+    default="realtime",
+    show_default=True,
+    help="fastest: every frame of a file, as fast as it goes; time is the PTS.",
+)
+@click.option(
+    "--detections", type=_FILE, metavar="FILE", help="One JSON line of raw detections an inferred frame."
+)
+@click.option(
+    "--min-score",
+    type=click.FloatRange(0, 1),
+    default=0.05,
+    show_default=True,
+    help="Lowest score in --detections.",
+)
+@click.option("--mot", type=_FILE, metavar="FILE", help="Tracks in MOTChallenge format.")
+@click.option(
+    "--camera", default="camera", show_default=True, help="Name of the camera in topics and events."
+)
+@click.option("--device", help="Name of this device in topics; default: the host name.")
+@click.option("--topic-root", default="edge", show_default=True)
+@click.option(
+    "--state",
+    "state_dir",
+    type=_FILE,
+    metavar="DIR",
+    help="Where the outbox lives; default: $STATE_DIRECTORY or ~/.local/state/edge-agent.",
+)
+@click.option(
+    "--sample",
+    metavar="MODE",
+    default="interval:1",
+    show_default=True,
+    help="uniform:HZ, interval:N (every N-th frame), motion:MIN_HZ-MAX_HZ.",
+)
+@click.option(
+    "--threshold",
+    "thresholds",
+    multiple=True,
+    metavar="[LABEL=]SCORE",
+    help="Score from which an object counts; default: the model's.",
+)
+@click.option("--label", "labels", multiple=True, help="Report only this label; repeatable.")
+@click.option(
+    "--zone",
+    "zones",
+    multiple=True,
+    metavar="NAME=X,Y,X,Y,...",
+    help="A polygon in fractions 0..1 of the frame; repeatable.",
+)
+@click.option("--mask", "masks", multiple=True, metavar="X,Y,X,Y,...", help="A polygon where nothing counts.")
+@click.option(
+    "--threads", type=click.IntRange(1, 64), help="Threads of the engine; default: all cores but one."
+)
+@click.option(
+    "--drain-s",
+    type=click.FloatRange(0),
+    default=10.0,
+    show_default=True,
+    help="At the end, wait this long for the broker to take what is queued.",
+)
+@click.option("--rtsp-transport", type=click.Choice(["tcp", "udp"]), default="tcp", show_default=True)
+@click.option(
+    "--stall-timeout-s",
+    type=click.FloatRange(0.5),
+    default=10.0,
+    show_default=True,
+    help="Reconnect when no frame came for this long.",
+)
+def run(**given: Any) -> None:
+    """Watch one source and publish its events, until it ends or SIGTERM or SIGINT comes.
+
+    Exit codes: 0 done; 2 usage; 65 bad video or model; 66 file missing; 69 camera away; 73 can't write state
+    or sink; 74 disk fault; 75 broker away, messages kept for the next start; 77 login refused.
+    """
+    from agent.capture import StreamOptions
+    from agent.daemon import RunOptions
+    from agent.daemon import run as run_daemon
+    from agent.starter import starter_bundle
+
+    if given["broker"] is not None and given["sink"] is not None:
+        raise UsageError("--broker and --sink together", fix="give one of them")
+    run_daemon(
+        RunOptions(
+            source=given["source"],
+            model=given["model"] or starter_bundle(),
+            state_dir=given["state_dir"] or default_state_dir(),
+            camera=given["camera"],
+            device=given["device"] or default_device(),
+            topic_root=given["topic_root"],
+            broker=given["broker"],
+            sink=given["sink"] or "-",
+            pace=given["pace"],
+            detections=given["detections"],
+            mot=given["mot"],
+            min_score=given["min_score"],
+            threads=given["threads"] or max(1, (os.cpu_count() or 1) - 1),
+            drain_s=given["drain_s"],
+            sampling=parse_sampling(given["sample"]),
+            detect=_detect(given),
+            stream=StreamOptions(
+                rtsp_transport=given["rtsp_transport"], stall_timeout_s=given["stall_timeout_s"]
+            ),
+        )
+    )
+
+
+@cli.command()
+@click.option("--out", type=_FILE, default=Path("out/demo"), show_default=True)
+def demo(out: Path) -> None:
+    """Show the main job on a sample clip: no camera, no broker, no configuration."""
+    from agent.demo import run_demo
+
+    sys.exit(run_demo(out))
+
+
+@cli.group()
+def model() -> None:
+    """Model bundles."""
+
+
+@model.command("add")
+@click.option(
+    "--manifest", type=_FILE, required=True, metavar="M.toml", help="For example one of models/known/."
+)
+@click.option("--artifact", type=_FILE, required=True, metavar="FILE", help="The model file.")
+@click.option("--out", type=_FILE, required=True, metavar="BUNDLE", help="Directory to make.")
+def model_add(manifest: Path, artifact: Path, out: Path) -> None:
+    """Make a bundle from a manifest and a model file, and try it."""
+    from agent.modeladd import add_and_try
+
+    click.echo(add_and_try(manifest, artifact, out))
+
+
+def parse_sampling(text: str) -> Sampling:
+    """Return the sampling of `uniform:HZ`, `interval:N` or `motion:MIN_HZ-MAX_HZ`. Raises UsageError."""
+    from agent.config import Sampling
+
+    mode, _, value = text.partition(":")
+    try:
+        if mode == "uniform":
+            return Sampling(mode="uniform", hz=float(value))
+        if mode == "interval":
+            return Sampling(mode="interval", every_n=int(value))
+        if mode == "motion":
+            low, _, high = value.partition("-") if value else ("0.5", "", "10")
+            return Sampling(mode="motion", min_hz=float(low), max_hz=float(high))
+    except ValueError:
+        pass
+    raise UsageError("--sample", seen=text, fix="use uniform:5, interval:1 or motion:0.5-10")
+
+
+def _detect(given: dict[str, Any]) -> Detect:
+    from agent.config import Detect, Zone
+
+    general, by_label = None, {}
+    for text in given["thresholds"]:
+        label, _, score = text.rpartition("=")
+        if label:
+            by_label[label] = _number("--threshold", score, text)
+        else:
+            general = _number("--threshold", score, text)
+    zones = []
+    for text in given["zones"]:
+        name, _, corners = text.partition("=")
+        zones.append(Zone(name, _polygon("--zone", corners, text)))
+    masks = tuple(_polygon("--mask", text, text) for text in given["masks"])
+    return Detect(
+        threshold=general, thresholds=by_label, labels=given["labels"], zones=tuple(zones), masks=masks
+    )
+
+
+def _polygon(option: str, corners: str, seen: str) -> tuple[tuple[float, float], ...]:
+    values = [_number(option, value, seen) for value in corners.split(",")]
+    if len(values) % 2:
+        raise UsageError(option, seen=seen, fix="give x,y pairs")
+    return tuple(zip(values[::2], values[1::2], strict=True))
+
+
+def _number(option: str, value: str, seen: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise UsageError(option, seen=seen, fix="numbers are written like 0.5") from None
+
+
+def default_state_dir() -> Path:
+    """Return systemd's state directory, else the user's."""
+    if systemd := os.environ.get("STATE_DIRECTORY"):
+        return Path(systemd.split(":")[0])
+    home = os.environ.get("XDG_STATE_HOME")
+    return (Path(home) if home else Path.home() / ".local" / "state") / "edge-agent"
+
+
+def default_device() -> str:
+    """Return the host name, with what MQTT topics can't hold replaced."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", platform.node()) or "edge"
+
+
+def main() -> NoReturn:
+    """Run the command line; every fault becomes one line on standard error and an exit code."""
+    try:
+        code = cli.main(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except AgentError as error:
+        _complain(str(error))
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(74)
+    except Exception as error:
+        if logging.getLogger().isEnabledFor(logging.INFO):
+            traceback.print_exc()
+        _complain(f"internal error: {type(error).__name__}: {error}; run again with -v and report it")
+        sys.exit(EX_SOFTWARE)
+
+
+def _complain(line: str) -> None:
+    click.echo(f"edge-agent: error: {redact(line)}", err=True)

@@ -1,0 +1,222 @@
+"""A contact sheet: the best frame of each event, decoded again, with its box, in a grid of tiles."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from agent.errors import BadData, CannotCreate, InputMissing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from agent.messages import Box
+    from agent.wire import EventMessage
+
+TILE_PX = (480, 360)
+MAX_TILES = 40
+_CAPTION_PX, _HEADER_PX, _GAP_PX = 44, 64, 16
+_INSET_SHARE = 0.42  # of the tile's height: a close look at small objects
+_SUPERSAMPLE = 3  # text and lines are drawn this much larger, then averaged down
+
+Colour = tuple[int, int, int]
+_BACKGROUND: Colour = (27, 23, 20)  # BGR, as everything OpenCV draws
+_PANEL: Colour = (42, 36, 32)
+_TEXT: Colour = (240, 238, 236)
+_DIM: Colour = (170, 162, 155)
+_ACCENTS: tuple[Colour, ...] = (
+    (94, 213, 60),
+    (48, 178, 255),
+    (255, 170, 70),
+    (180, 120, 255),
+    (80, 220, 230),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """An event at its best: frame `seq` of the clip, its box, and its life in seconds of the clip."""
+
+    label: str
+    score: float
+    seq: int
+    pts_s: float
+    box: Box
+    start_s: float
+    end_s: float | None
+
+
+def moments(messages: Sequence[EventMessage]) -> list[Moment]:
+    """Return one Moment per event, in the order of their beginnings.
+
+    The best is the message with the highest score among "new" and "update": an "end" is told on a frame in
+    which the object is no longer seen.
+    """
+    lives: dict[str, list[EventMessage]] = {}
+    for message in messages:
+        lives.setdefault(message.event_id, []).append(message)
+    return sorted((_moment(life) for life in lives.values()), key=lambda moment: moment.start_s)
+
+
+def _moment(life: Sequence[EventMessage]) -> Moment:
+    seen = [message for message in life if message.type != "end"] or life
+    best = max(seen, key=lambda message: message.score)
+    start_s = max(0.0, best.frame.pts_s - seconds_between(best.start_time, best.time))
+    ended = life[-1].end_time
+    end_s = None if ended is None else start_s + seconds_between(best.start_time, ended)
+    return Moment(best.label, best.score, best.frame.seq, best.frame.pts_s, best.box, start_s, end_s)
+
+
+def seconds_between(start_time: str, end_time: str) -> float:
+    """Return the seconds from one RFC 3339 time in UTC, as on the wire, to another."""
+    start, end = (datetime.fromisoformat(t.replace("Z", "+00:00")) for t in (start_time, end_time))
+    return (end - start).total_seconds()
+
+
+def require_opencv() -> Any:
+    """Return the module cv2. Raises InputMissing with the fix."""
+    try:
+        import cv2
+    except ImportError as error:
+        fix = "pip install 'edge-agent[opencv]' or apt install python3-opencv"
+        raise InputMissing("the contact sheet needs OpenCV", seen=error, fix=fix) from error
+    return cv2
+
+
+def write(path: Path, clip: Path, events: Sequence[Moment], *, title: str, subtitle: str) -> None:
+    """Write the sheet as PNG: at most MAX_TILES `events`, in their order, with frames decoded from `clip`.
+
+    Raises InputMissing without OpenCV, BadData when the clip lacks a frame, CannotCreate.
+    """
+    cv2 = require_opencv()
+    shown = events[:MAX_TILES]
+    frames = _frames(clip, {moment.seq for moment in shown})
+    missing = [moment.seq for moment in shown if moment.seq not in frames]
+    if missing:
+        raise BadData(
+            f"{clip.name} has no frame", seen=missing[0], fix="use the clip that the events came from"
+        )
+    colours = dict(zip(sorted({m.label for m in shown}), _ACCENTS * len(shown), strict=False))
+    tiles = [_tile(cv2, moment, frames[moment.seq], colours[moment.label]) for moment in shown]
+    sheet = _grid(cv2, tiles, title=title, subtitle=subtitle)
+    try:
+        written = cv2.imwrite(str(path), sheet, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    except cv2.error as error:
+        raise CannotCreate(str(path), seen=error, fix="name a file that ends in .png") from error
+    if not written:
+        raise CannotCreate(str(path), fix="make its folder writable")
+
+
+def _frames(clip: Path, wanted: set[int]) -> Mapping[int, NDArray[np.uint8]]:
+    import av
+
+    found: dict[int, NDArray[np.uint8]] = {}
+    with av.open(str(clip)) as container:
+        for seq, frame in enumerate(container.decode(video=0)):
+            if seq in wanted:
+                found[seq] = frame.to_ndarray(format="bgr24")
+            if len(found) == len(wanted):
+                break
+    return found
+
+
+def _tile(cv2: Any, moment: Moment, frame: NDArray[np.uint8], colour: Colour) -> NDArray[np.uint8]:
+    width_px, height_px = TILE_PX
+    scale = min(width_px / frame.shape[1], height_px / frame.shape[0])
+    size_px = (round(frame.shape[1] * scale), round(frame.shape[0] * scale))
+    left, top = (width_px - size_px[0]) // 2, (height_px - size_px[1]) // 2
+    tile = np.full((height_px + _CAPTION_PX, width_px, 3), _PANEL, np.uint8)
+    picture = tile[top : top + size_px[1], left : left + size_px[0]]
+    picture[:] = cv2.resize(frame, size_px, interpolation=cv2.INTER_AREA)
+    x1, y1, x2, y2 = (round(v * size_px[i % 2]) for i, v in enumerate(moment.box))
+    _frame_box(cv2, picture, (x1, y1), (x2, y2), colour)
+    _inset(cv2, picture, frame, moment.box, colour)
+    _caption(cv2, tile[height_px:], moment, colour)
+    return tile
+
+
+def _frame_box(
+    cv2: Any, picture: NDArray[np.uint8], low: tuple[int, int], high: tuple[int, int], colour: Colour
+) -> None:
+    for outline, thickness in ((_BACKGROUND, 4), (colour, 2)):
+        cv2.rectangle(picture, low, high, outline, thickness, cv2.LINE_AA)
+
+
+def _inset(cv2: Any, picture: NDArray[np.uint8], frame: NDArray[np.uint8], box: Box, colour: Colour) -> None:
+    """Put a close look at the box into the corner that is farthest from it, if the box is small."""
+    height_px = round(picture.shape[0] * _INSET_SHARE)
+    if box[3] - box[1] > _INSET_SHARE / 1.5:
+        return
+    crop = _around(frame, box)
+    width_px = min(round(height_px * crop.shape[1] / crop.shape[0]), picture.shape[1] // 3)
+    right, low = (box[0] + box[2]) < 1.0, (box[1] + box[3]) < 1.0
+    x = picture.shape[1] - width_px - 8 if right else 8
+    y = picture.shape[0] - height_px - 8 if low else 8
+    picture[y : y + height_px, x : x + width_px] = cv2.resize(
+        crop, (width_px, height_px), interpolation=cv2.INTER_CUBIC
+    )
+    for outline, thickness in ((_BACKGROUND, 4), (colour, 2)):
+        cv2.rectangle(picture, (x, y), (x + width_px, y + height_px), outline, thickness, cv2.LINE_AA)
+
+
+def _around(frame: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
+    """Return the part of `frame` with `box` and a margin, 3:4."""
+    rows, columns = frame.shape[:2]
+    x, y = (box[0] + box[2]) / 2 * columns, (box[1] + box[3]) / 2 * rows
+    half_height = max((box[3] - box[1]) * rows * 0.6, (box[2] - box[0]) * columns * 0.6 * 4 / 3, 12.0)
+    half_width = half_height * 3 / 4
+    x = min(max(x, half_width), columns - half_width)
+    y = min(max(y, half_height), rows - half_height)
+    left, top = max(0, math.floor(x - half_width)), max(0, math.floor(y - half_height))
+    return frame[top : math.ceil(y + half_height), left : math.ceil(x + half_width)]
+
+
+def _caption(cv2: Any, strip: NDArray[np.uint8], moment: Moment, colour: Colour) -> None:
+    strip[:, :6] = colour
+    _write_text(cv2, strip, f"{moment.label} {moment.score:.2f}", x=18, size=0.62, colour=_TEXT, bold=True)
+    end = "..." if moment.end_s is None else f"{moment.end_s:.1f} s"
+    life = f"at {moment.pts_s:.1f} s   seen {moment.start_s:.1f} - {end}"
+    _write_text(cv2, strip, life, x=-14, size=0.5, colour=_DIM)
+
+
+def _grid(cv2: Any, tiles: Sequence[NDArray[np.uint8]], *, title: str, subtitle: str) -> NDArray[np.uint8]:
+    columns = min(max(2, math.ceil(math.sqrt(len(tiles)))), 4)
+    rows = math.ceil(len(tiles) / columns)
+    tile_w, tile_h = TILE_PX[0], TILE_PX[1] + _CAPTION_PX
+    width_px = columns * (tile_w + _GAP_PX) + _GAP_PX
+    sheet = np.full((_HEADER_PX + rows * (tile_h + _GAP_PX), width_px, 3), _BACKGROUND, np.uint8)
+    header = sheet[:_HEADER_PX]
+    used_px = _write_text(cv2, header, title, x=_GAP_PX, size=0.8, colour=_TEXT, bold=True)
+    _write_text(cv2, header[:, used_px:], subtitle, x=-_GAP_PX, size=0.55, colour=_DIM)
+    for n, tile in enumerate(tiles):
+        y = _HEADER_PX + n // columns * (tile_h + _GAP_PX)
+        x = _GAP_PX + n % columns * (tile_w + _GAP_PX)
+        sheet[y : y + tile_h, x : x + tile_w] = tile
+    return sheet
+
+
+def _write_text(
+    cv2: Any, strip: NDArray[np.uint8], text: str, *, x: int, size: float, colour: Colour, bold: bool = False
+) -> int:
+    """Write one line, vertically centred, from `x` px (negative: up to `x` px before the right edge).
+
+    Returns the x after it. Drawn large and averaged down: OpenCV's strokes are ragged at this size.
+    """
+    font, thick = cv2.FONT_HERSHEY_DUPLEX if bold else cv2.FONT_HERSHEY_SIMPLEX, 2 * _SUPERSAMPLE // 2
+    scale = size * _SUPERSAMPLE
+    (width, height), _ = cv2.getTextSize(text, font, scale, thick)
+    large = np.zeros((strip.shape[0] * _SUPERSAMPLE, strip.shape[1] * _SUPERSAMPLE), np.uint8)
+    left = x * _SUPERSAMPLE if x >= 0 else large.shape[1] + x * _SUPERSAMPLE - width
+    cv2.putText(large, text, (left, (large.shape[0] + height) // 2), font, scale, 255, thick, cv2.LINE_AA)
+    cover = (
+        cv2.resize(large, (strip.shape[1], strip.shape[0]), interpolation=cv2.INTER_AREA)[..., None] / 255.0
+    )
+    strip[:] = (strip * (1 - cover) + np.array(colour) * cover).round().astype(np.uint8)
+    return math.ceil((left + width) / _SUPERSAMPLE)

@@ -1,0 +1,115 @@
+"""The way out to a JSONL file: one line an event, on disk before it counts as delivered."""
+
+from __future__ import annotations
+
+import os
+import random
+import stat
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, BinaryIO, Literal
+
+from agent.errors import CannotCreate
+from agent.transport import Backoff, Link, Message, Outcome, Report
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_BATCH = 64
+
+
+class FileTransport:
+    """A Transport that appends the payloads of `.../events/...` topics to a file; "-" is standard output.
+
+    Other messages (status, state, statistics) have no place in a file and count as delivered.
+    Raises CannotCreate when the file can't be written.
+    """
+
+    def __init__(self, path: Path | Literal["-"]) -> None:
+        self._name = "standard output" if path == "-" else str(path)
+        try:
+            self._file = _open(path)
+        except OSError as fault:
+            fix = "give a path that can be written"
+            raise CannotCreate(f"can't write to {self._name}", seen=fault.strerror, fix=fix) from fault
+        self._regular = stat.S_ISREG(os.fstat(self._file.fileno()).st_mode)
+        self._pending: list[Message] = []
+        self._backoff = Backoff(first_s=1.0, max_s=30.0, rng=random.Random())  # noqa: S311 - jitter
+        self._error, self._retry_s = "", 0.0
+        self._woken = threading.Event()
+
+    @property
+    def link(self) -> Link:
+        """Connected unless the last write failed."""
+        return Link(not self._error, 1, "file", self._error)
+
+    @property
+    def room(self) -> int:
+        """How many more messages one write takes; 0 while a failed write waits for its next try."""
+        return _BATCH - len(self._pending) if time.monotonic() >= self._retry_s else 0
+
+    def send(self, message: Message) -> None:
+        """Keep `message` for the next `poll`."""
+        self._pending.append(message)
+
+    def poll(self, timeout_s: float) -> list[Report]:
+        """Write what was sent, in one piece; without any, wait for `wake` or `timeout_s`."""
+        if not self._pending:
+            wait_s = self._retry_s - time.monotonic()
+            self._woken.wait(min(timeout_s, wait_s) if wait_s > 0 else timeout_s)
+            self._woken.clear()
+            return []
+        sent, self._pending = self._pending, []
+        lines = b"".join(m.payload + b"\n" for m in sent if "/events/" in m.topic)
+        try:
+            self._append(lines)
+        except OSError as fault:
+            self._error = f"{self._name}: {fault.strerror}"
+            self._retry_s = time.monotonic() + self._backoff.next_s()
+            return [Report(m.key, Outcome.LOST, self._error) for m in sent]
+        self._error = ""
+        self._backoff.reset()
+        return [Report(m.key, Outcome.DELIVERED) for m in sent]
+
+    def wake(self) -> None:
+        """End a wait in `poll`, from any thread."""
+        self._woken.set()
+
+    def reset(self) -> None:
+        """Forget what was sent and not yet written."""
+        self._pending.clear()
+
+    def close(self) -> None:
+        """Close the file; standard output stays open."""
+        if not self._file.closed and self._file is not sys.stdout.buffer:
+            self._file.close()
+
+    def _append(self, data: bytes) -> None:
+        """Write all of `data` and have it on disk, or leave the file as it was. Raises OSError."""
+        if not data:
+            return
+        end = os.fstat(self._file.fileno()).st_size
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[self._file.write(view) :]
+            self._file.flush()
+            if self._regular:
+                os.fsync(self._file.fileno())
+        except OSError:
+            if self._regular:
+                os.ftruncate(self._file.fileno(), end)
+            raise
+
+
+def _open(path: Path | Literal["-"]) -> BinaryIO:
+    """Return the file, opened to append and unbuffered; a line that a crash cut short is ended first."""
+    if path == "-":
+        return sys.stdout.buffer
+    file = path.open("ab+", buffering=0)
+    if file.seekable() and file.seek(0, os.SEEK_END):
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            file.write(b"\n")
+    return file

@@ -1,0 +1,468 @@
+"""The outbox: what was decided is committed here before it is sent, and leaves only when confirmed."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import sqlite3
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agent import wire
+from agent.journal import Journal, Stored, make_key, split_key
+from agent.transport import Message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping
+    from pathlib import Path
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+log = logging.getLogger(__name__)
+
+_RETRY_S = 1.0
+_VICTIMS = 256
+
+
+class Lane(IntEnum):
+    """What is sent first, and what is given up last. Each lane counts its messages for itself, from 1."""
+
+    GAP = 0  # reports of what will not come; made by the outbox itself
+    P0 = 1  # begin and end of an event
+    P1 = 2  # updates
+    P2 = 3  # statistics: never on disk, sent without an answer
+
+
+DURABLE = (Lane.GAP, Lane.P0, Lane.P1)
+COUNTED = (Lane.P0, Lane.P1, Lane.P2)
+COMMIT_S: Mapping[Lane, float] = {Lane.GAP: 1.0, Lane.P0: 0.1, Lane.P1: 1.0}
+
+
+@dataclass(frozen=True, slots=True)
+class MessageId:
+    """The identity of a message, the same in every copy of it: device/epoch/lane/seq."""
+
+    device: str
+    epoch: str
+    lane: Lane
+    seq: int
+
+    def __str__(self) -> str:
+        return f"{self.device}/{self.epoch}/{self.lane.name}/{self.seq}"
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of this run's messages of one lane: allocated = confirmed + queued + evicted + corrupt."""
+
+    allocated: int = 0
+    confirmed: int = 0
+    queued: int = 0
+    evicted: int = 0
+    corrupt: int = 0
+
+
+@dataclass(slots=True)
+class _Loss:
+    """A gap that is still growing: its row is replaced as long as it has not been handed out."""
+
+    key: int
+    epoch: int
+    lane: Lane
+    reason: str
+    from_seq: int
+    to_seq: int
+    count: int = 0
+    committed: int = 0
+
+
+class Outbox:
+    """Messages on their way out, in SQLite at `path`; `put` never waits for the disk, a thread commits.
+
+    The bounds: `max_bytes` of file, `max_waiting` messages in memory while the disk refuses, `max_ram` of P2.
+    What is over a bound is given up in the order P1, P0, oldest first, and reported on `gap_topic`.
+    `take`, `confirm`, `discard`, `release` and `idle` belong to one thread, the publisher's.
+    Raises CannotCreate where nothing can be kept, TryAgain when a running agent has the file.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        device: str,
+        gap_topic: str,
+        commit_s: Mapping[Lane, float] = COMMIT_S,
+        max_bytes: int = 64 << 20,
+        max_waiting: int = 4096,
+        max_ram: int = 100,
+    ) -> None:
+        self.device, self.epoch = device, secrets.token_hex(8)
+        self._gap_topic, self._commit_s = gap_topic, {**COMMIT_S, **commit_s}
+        self._max_bytes, self._max_waiting, self._max_ram = max_bytes, max_waiting, max_ram
+        self._journal = Journal(path, epoch_name=self.epoch, max_bytes=max_bytes)
+        self.previous = self._previous()
+        self._changed = threading.Condition()
+        self._seq = dict.fromkeys(Lane, 0)
+        self._counts = {lane: Counts() for lane in Lane}
+        self._waiting: dict[Lane, deque[Stored]] = {lane: deque() for lane in (Lane.P0, Lane.P1)}
+        self._committing: dict[Lane, list[Stored]] = {}
+        self._ram: dict[int, Stored] = {}
+        self._losses: dict[tuple[int, Lane, str], _Loss] = {}
+        self._handed: set[int] = set()
+        self._gone: set[int] = set()
+        self._gone_while_reading: set[int] = set()
+        self._cursor = {lane: make_key(lane, 0, 0) for lane in DURABLE}
+        self._excepted: Collection[str] = frozenset()
+        self._due_s: float | None = None
+        self._changes = self._durable = 0
+        self._closing = self._failing = False
+        self._notify: Callable[[], None] = lambda: None
+        self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- the side that decides --
+
+    def put(
+        self, lane: Lane, topic: str, encode: Callable[[MessageId], bytes], *, retain: bool = False
+    ) -> MessageId:
+        """Queue what `encode` makes of the id; on disk within the lane's commit time. From any thread.
+
+        `encode` runs at once, under the outbox's lock; when it raises, no id was used.
+        """
+        with self._changed:
+            if self._closing:
+                raise RuntimeError("the outbox is closed")
+            seq = self._seq[lane] + 1
+            message_id = MessageId(self.device, self.epoch, lane, seq)
+            row = Stored(make_key(lane, self._journal.epoch, seq), topic, retain, encode(message_id))
+            self._seq[lane] = seq
+            self._counts[lane].allocated += 1
+            self._counts[lane].queued += 1
+            if lane is Lane.P2:
+                self._ram[row.key] = row
+                self._bound_ram()
+            else:
+                self._waiting[lane].append(row)
+                self._bound_waiting()
+                self._schedule(self._commit_s[lane])
+        if lane is Lane.P2:
+            self._notify()
+        return message_id
+
+    def flush(self, timeout_s: float) -> bool:
+        """Commit all that was put or confirmed so far; return whether that was done within `timeout_s`."""
+        with self._changed:
+            target = self._changes
+            self._schedule(0.0)
+            return self._changed.wait_for(lambda: self._durable >= target, timeout_s)
+
+    def counts(self) -> dict[Lane, Counts]:
+        """Return the accounts of this run, by lane."""
+        with self._changed:
+            return {
+                lane: Counts(c.allocated, c.confirmed, c.queued, c.evicted, c.corrupt)
+                for lane, c in self._counts.items()
+                if lane in COUNTED
+            }
+
+    def close(self) -> None:
+        """Commit what there is and let the file go; may be called twice."""
+        with self._changed:
+            if self._closing:
+                return
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join(5.0)
+        if self._thread.is_alive() or any(self._waiting.values()):
+            log.error("outbox: the disk did not take the last messages: %d are lost", self._unsaved())
+        if not self._thread.is_alive():
+            self._journal.close()
+
+    # -- the side that sends --
+
+    def on_commit(self, notify: Callable[[], None]) -> None:
+        """Call `notify` from now on whenever there may be something to take; it must not block."""
+        self._notify = notify
+        notify()
+
+    def take(self, limit: int, *, except_topics: Collection[str] = frozenset()) -> list[Message]:
+        """Return up to `limit` committed messages in the order of sending: by lane, then epoch, then seq.
+
+        Each is handed out once, until it is released. Rows of `except_topics` stay where they are.
+        """
+        if not set(self._excepted) <= set(except_topics):
+            self._cursor = {lane: make_key(lane, 0, 0) for lane in DURABLE}
+        self._excepted = frozenset(except_topics)
+        taken: list[Message] = []
+        for lane in DURABLE:
+            while len(taken) < limit and (page := self._read(lane, limit)):
+                taken += self._hand_out(lane, page, limit - len(taken))
+        return taken + self._take_ram(limit - len(taken))
+
+    def confirm(self, keys: Iterable[int]) -> None:
+        """Delete these: they have arrived."""
+        with self._changed:
+            for key in self._handed.intersection(keys):
+                self._forget(key)
+                self._account(key, "confirmed")
+
+    def discard(self, keys: Iterable[int], *, reason: str) -> None:
+        """Delete these: they will never be taken. Counted as evicted and reported as a gap."""
+        with self._changed:
+            for key in sorted(self._handed.intersection(keys)):
+                self._forget(key)
+                self._lose(key, reason)
+
+    def release(self, keys: Iterable[int]) -> None:
+        """Take these back: `take` hands them out again."""
+        with self._changed:
+            for key in self._handed.intersection(keys):
+                self._handed.discard(key)
+                self._rewind(key)
+
+    def release_all(self) -> None:
+        """Take back all that is under way."""
+        with self._changed:
+            for key in self._handed:
+                self._rewind(key)
+            self._handed.clear()
+
+    def idle(self) -> bool:
+        """Return whether everything was confirmed: nothing waits, is under way or lies in the file."""
+        with self._changed:
+            growing = any(loss.count != loss.committed for loss in self._losses.values())
+            if any(self._waiting.values()) or self._committing or self._handed or self._ram or growing:
+                return False
+            gone = set(self._gone)
+        return all(key in gone for key in self._journal.keys(len(gone) + 1))
+
+    def _read(self, lane: Lane, limit: int) -> list[Stored]:
+        with self._changed:
+            self._gone_while_reading.clear()
+        return self._journal.read(self._cursor[lane], make_key(lane + 1, 0, 0), limit)
+
+    def _hand_out(self, lane: Lane, page: list[Stored], limit: int) -> list[Message]:
+        """Mark up to `limit` rows of `page` as handed out, passing over those that went or grow."""
+        taken: list[Message] = []
+        with self._changed:
+            skip = self._handed | self._gone | self._gone_while_reading | self._growing()
+            for row in page:
+                if len(taken) == limit:
+                    break
+                self._cursor[lane] = row.key + 1
+                if row.key in skip or row.topic in self._excepted:
+                    continue
+                if not row.intact:
+                    log.error("outbox: message %s is damaged on disk: reported as a gap", self._name(row.key))
+                    self._forget(row.key)
+                    self._lose(row.key, "corrupt")
+                    continue
+                self._handed.add(row.key)
+                taken.append(Message(row.key, row.topic, row.payload, retain=row.retain))
+            if lane is Lane.GAP:
+                self._losses = {k: v for k, v in self._losses.items() if v.key not in self._handed}
+        return taken
+
+    def _growing(self) -> set[int]:
+        return {loss.key for loss in self._losses.values() if loss.count != loss.committed}
+
+    def _take_ram(self, limit: int) -> list[Message]:
+        with self._changed:
+            rows = [
+                r for r in self._ram.values() if r.key not in self._handed and r.topic not in self._excepted
+            ]
+            self._handed.update(row.key for row in rows[:limit])
+        return [Message(row.key, row.topic, row.payload, qos=0) for row in rows[:limit]]
+
+    def _rewind(self, key: int) -> None:
+        lane = Lane(split_key(key)[0])
+        if lane in self._cursor:
+            self._cursor[lane] = min(self._cursor[lane], key)
+
+    # -- accounts; all under the lock --
+
+    def _forget(self, key: int) -> None:
+        """Never hand `key` out again; its row goes with the next commit."""
+        self._handed.discard(key)
+        if self._ram.pop(key, None) is None:
+            self._gone.add(key)
+            self._schedule(self._commit_s[Lane.P1])
+
+    def _account(self, key: int, what: str) -> None:
+        lane, epoch, _ = split_key(key)
+        if epoch == self._journal.epoch:
+            counts = self._counts[Lane(lane)]
+            counts.queued -= 1
+            setattr(counts, what, getattr(counts, what) + 1)
+
+    def _lose(self, key: int, reason: str) -> None:
+        """Account for a message that will not come, and have it reported (unless it is a report itself)."""
+        self._account(key, "corrupt" if reason == "corrupt" else "evicted")
+        lane_number, epoch, seq = split_key(key)
+        lane = Lane(lane_number)
+        if lane is Lane.GAP:
+            return
+        loss = self._losses.get((epoch, lane, reason))
+        if loss is None:
+            self._seq[Lane.GAP] += 1
+            gap_key = make_key(Lane.GAP, self._journal.epoch, self._seq[Lane.GAP])
+            loss = self._losses[epoch, lane, reason] = _Loss(gap_key, epoch, lane, reason, seq, seq)
+        loss.from_seq, loss.to_seq = min(loss.from_seq, seq), max(loss.to_seq, seq)
+        loss.count += 1
+        self._schedule(self._commit_s[Lane.GAP])
+
+    def _bound_ram(self) -> None:
+        while len(self._ram) > self._max_ram:
+            key = next((key for key in self._ram if key not in self._handed), None)
+            if key is None:
+                return
+            del self._ram[key]
+            self._lose(key, "memory_full")
+
+    def _bound_waiting(self) -> None:
+        while sum(map(len, self._waiting.values())) > self._max_waiting:
+            row = (self._waiting[Lane.P1] or self._waiting[Lane.P0]).popleft()
+            self._lose(row.key, "disk_refuses")
+
+    def _schedule(self, within_s: float) -> None:
+        """Have a commit within this time, unless the disk refuses and its retry is due later."""
+        self._changes += 1
+        due_s = time.monotonic() + within_s
+        if self._due_s is None or (due_s < self._due_s and not self._failing):
+            self._due_s = due_s
+            self._changed.notify_all()
+
+    def _name(self, key: int) -> str:
+        lane, epoch, seq = split_key(key)
+        return f"{self.device}/{self._journal.epochs.get(epoch, '?')}/{Lane(lane).name}/{seq}"
+
+    def _previous(self) -> wire.Previous | None:
+        name = self._journal.epochs.get(self._journal.epoch - 1)
+        last: dict[wire.Lane, int] = {}
+        for lane, seq in self._journal.previous_last_seq.items():
+            last[Lane(lane).name] = seq  # type: ignore[index]
+        return None if name is None else wire.Previous(name, last)
+
+    def _unsaved(self) -> int:
+        return sum(map(len, self._waiting.values())) + sum(map(len, self._committing.values()))
+
+    # -- the committing thread --
+
+    def _run(self) -> None:
+        while self._wait_until_due():
+            self._commit_or_retry()
+        self._commit_or_retry()
+
+    def _wait_until_due(self) -> bool:
+        with self._changed:
+            while not self._closing:
+                wait_s = None if self._due_s is None else self._due_s - time.monotonic()
+                if wait_s is not None and wait_s <= 0:
+                    return True
+                self._changed.wait(wait_s)
+        return False
+
+    def _commit_or_retry(self) -> None:
+        try:
+            self._commit()
+        except Exception as fault:  # noqa: BLE001 - the thread's outermost loop: capture goes on, messages wait
+            self._put_back(fault)
+            return
+        if self._failing:
+            log.warning("outbox: the disk takes messages again")
+        self._failing = False
+        self._notify()
+
+    def _commit(self) -> None:
+        """Write waiting rows, deletions and grown gaps in one transaction; then make room if need be."""
+        with self._changed:
+            self._due_s, changes = None, self._changes
+            self._committing = {lane: list(rows) for lane, rows in self._waiting.items() if rows}
+            for waiting in self._waiting.values():
+                waiting.clear()
+            last_seq = {int(lane): self._seq[lane] for lane in DURABLE if self._seq[lane]}
+            deleted = set(self._gone)
+            grown = [(loss, loss.count, self._gap_row(loss)) for loss in self._losses.values()]
+            grown = [(loss, count, row) for loss, count, row in grown if count != loss.committed]
+        rows = [row for _, _, row in grown] + [row for lane in self._committing.values() for row in lane]
+        if rows or deleted:
+            self._journal.commit(rows, deleted, last_seq)
+        with self._changed:
+            self._gone -= deleted
+            self._gone_while_reading |= deleted
+            for loss, count, row in grown:
+                loss.committed = count
+                self._gone_while_reading.add(row.key)
+                self._rewind(row.key)
+            self._committing = {}
+            self._durable = changes
+            self._changed.notify_all()
+        self._evict()
+
+    def _put_back(self, fault: Exception) -> None:
+        """Keep in memory what the disk did not take, within the bound, and try again later."""
+        if not self._failing:
+            log.error("outbox: the disk refuses (%s): messages are kept in memory and tried again", fault)
+            log.debug("outbox: commit failed", exc_info=fault)
+        with self._changed:
+            self._failing = True
+            for lane, rows in self._committing.items():
+                self._waiting[lane].extendleft(reversed(rows))
+            self._committing = {}
+            self._bound_waiting()
+            self._due_s = time.monotonic() + _RETRY_S
+        if isinstance(fault, sqlite3.OperationalError):
+            self._evict()
+
+    def _gap_row(self, loss: _Loss) -> Stored:
+        epoch = self._journal.epochs.get(loss.epoch, "unknown")
+        lane: wire.Lane = loss.lane.name  # type: ignore[assignment]
+        gap = wire.Gap(wire.SCHEMA_VERSION, epoch, lane, loss.from_seq, loss.to_seq, loss.count, loss.reason)
+        return Stored(loss.key, self._gap_topic, retain=False, payload=msgspec.json.encode(gap))
+
+    def _evict(self) -> None:
+        """Bring the file below its bound, with a twentieth to spare: P1 before P0, the oldest first."""
+        try:
+            excess = self._journal.used_bytes() - self._max_bytes
+        except sqlite3.Error:
+            return
+        if excess <= 0:
+            return
+        excess += self._max_bytes // 20
+        for lane in (Lane.P1, Lane.P0):
+            key, end = make_key(lane, 0, 0), make_key(lane + 1, 0, 0)
+            while excess > 0 and (page := self._journal.sizes(key, end, _VICTIMS)):
+                key = page[-1][0] + 1
+                excess -= self._give_up(page, excess)
+        with self._changed:
+            self._schedule(0.0)
+
+    def _give_up(self, page: list[tuple[int, int]], excess: int) -> int:
+        """Give up rows of `page` that are not under way until `excess` bytes are had; return the bytes."""
+        freed = 0
+        with self._changed:
+            for key, size_bytes in page:
+                if freed >= excess:
+                    break
+                if key in self._handed:
+                    continue
+                freed += size_bytes
+                if key not in self._gone:
+                    self._forget(key)
+                    self._lose(key, "disk_full")
+        return freed

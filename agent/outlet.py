@@ -1,0 +1,82 @@
+"""The way out of the device, built whole: outbox, transport and publisher for a broker or a file."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent import __version__, wire
+from agent.errors import CannotCreate
+from agent.filesink import FileTransport
+from agent.mqtt import MqttTransport, parse_url
+from agent.outbox import Outbox
+from agent.publisher import Publisher
+from agent.transport import Presence
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_FLUSH_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outlet:
+    """What the cameras need to report."""
+
+    outbox: Outbox
+    publisher: Publisher
+    topics: wire.Topics
+    identity: wire.Identity
+
+    def drain(self, timeout_s: float) -> int:
+        """Deliver what is left for at most `timeout_s`; return how many messages still wait."""
+        self.outbox.flush(_FLUSH_S)
+        self.publisher.drain(timeout_s)
+        return sum(counts.queued for counts in self.outbox.counts().values())
+
+
+@contextmanager
+def open_outlet(
+    *, device: str, topic_root: str, broker: str | None, sink: str, state_dir: Path
+) -> Iterator[Outlet]:
+    """Open the way to `broker` (an mqtt URL), or without one to the JSONL file `sink` ("-": standard output).
+
+    Each file sink has an outbox of its own: what waits for a broker must not end up in a file.
+    Raises CannotCreate, TryAgain (another agent has this outbox), BadConfig or UsageError.
+    """
+    topics, identity = wire.topics(root=topic_root, device=device), wire.Identity(device, wire.boot_id())
+    mqtt = parse_url(broker) if broker is not None else None
+    file = None if mqtt is not None else FileTransport(sink if sink == "-" else Path(sink))
+    name = "outbox.db" if mqtt is not None else f"sink-{_key(sink)}.db"
+    with Outbox(_made(state_dir) / name, device=device, gap_topic=topics.gap) as outbox:
+        presence = Presence(
+            topics.status,
+            birth=wire.encode_birth(
+                identity, version=__version__, epoch=outbox.epoch, previous=outbox.previous
+            ),
+            will=wire.encode_offline(identity, version=__version__, epoch=outbox.epoch),
+        )
+        transport = file or MqttTransport(mqtt, presence=presence)
+        publisher = Publisher(outbox, transport, presence=presence)
+        publisher.start()
+        try:
+            yield Outlet(outbox, publisher, topics, identity)
+        finally:
+            publisher.stop()
+
+
+def _key(sink: str) -> str:
+    path = sink if sink == "-" else str(Path(sink).resolve())
+    return hashlib.sha256(path.encode()).hexdigest()[:8]
+
+
+def _made(state_dir: Path) -> Path:
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        fix = "give a directory you may write with --state"
+        raise CannotCreate(f"state directory {state_dir}", seen=error.strerror, fix=fix) from error
+    return state_dir

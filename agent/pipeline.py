@@ -1,0 +1,79 @@
+"""The chain of one camera for one frame: prepare -> (engine) -> decode -> track -> events. No threads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from agent.decode import Decoder
+    from agent.events import EventMachine
+    from agent.messages import Detections, Event, Frame, Geometry, ModelInput, Tracks
+    from agent.preprocess import Preprocessor
+    from agent.tracker import Tracker
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """What one inferred frame came to; detections down to the pipeline's score floor."""
+
+    frame: Frame
+    detections: Detections
+    tracks: Tracks
+    events: list[Event]
+
+
+class Pipeline:
+    """Everything between a decoded frame and its events but the engine, which runs between the two calls.
+
+    `keep` (xyxy (n, 4) -> bool (n,)) says which boxes count at all: what lies in a mask is not even tracked.
+    """
+
+    def __init__(
+        self,
+        *,
+        preprocess: Preprocessor,
+        decoder: Decoder,
+        tracker: Tracker,
+        events: EventMachine,
+        keep: Callable[[NDArray[np.float32]], NDArray[np.bool_]] | None = None,
+    ) -> None:
+        self._preprocess = preprocess
+        self._decoder = decoder
+        self._tracker = tracker
+        self._events = events
+        self._keep = keep
+
+    def prepare(self, frame: Frame) -> ModelInput:
+        """Convert `frame` for the engine: the only full-frame work of the chain."""
+        return self._preprocess(frame.picture)
+
+    def finish(self, frame: Frame, geometry: Geometry, outputs: Sequence[NDArray[Any]]) -> Result:
+        """Turn the engine's `outputs` for `frame` into events. Frames come in the order of their time."""
+        raw = self._decoder(outputs)
+        detections = _on_frame(raw, geometry)
+        if self._keep is not None and len(detections):
+            detections = detections[self._keep(detections.xyxy)]
+        tracks = self._tracker.update(detections, frame.time_s)
+        return Result(frame, detections, tracks, self._events.update(tracks, frame.time_s))
+
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """Return (objects present, those of them that move) per label, as of the last frame."""
+        return self._events.counts()
+
+    def close(self, now_s: float, reason: str) -> list[Event]:
+        """End every open event."""
+        return self._events.close(now_s, reason)
+
+
+def _on_frame(raw: Detections, geometry: Geometry) -> Detections:
+    """Map boxes from the model input to the frame; those that lie outside of it (in the padding) go."""
+    xyxy = geometry.to_frame(raw.xyxy)
+    inside = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
+    detections = type(raw)(xyxy, raw.score, raw.class_id)
+    return detections if inside.all() else detections[inside]

@@ -1,0 +1,145 @@
+"""What becomes of a result: events to the outbox, states to the publisher, lines to the files asked for."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING
+
+import msgspec
+
+from agent import wire
+from agent.errors import CannotCreate, IOFault
+from agent.motchallenge import MotWriter
+from agent.outbox import Lane
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from agent.messages import Event, Frame
+    from agent.outbox import MessageId
+    from agent.outlet import Outlet
+    from agent.pipeline import Result
+
+
+class EventReporter:
+    """Puts the events of one camera into the outbox and the counts of its labels into the retained state.
+
+    `sampling` tells mode, effective rate and miss window of this moment; `utc` maps the logic clock to UTC.
+    """
+
+    def __init__(
+        self,
+        outlet: Outlet,
+        *,
+        model: wire.Model,
+        sampling: Callable[[], wire.Sampling],
+        utc: Callable[[], wire.TimeBase],
+    ) -> None:
+        self._outlet = outlet
+        self._model = model
+        self._sampling = sampling
+        self._utc = utc
+        self._states: dict[str, tuple[int, int]] = {}
+
+    def report(self, frame: Frame, events: Sequence[Event], counts: Mapping[str, tuple[int, int]]) -> None:
+        """Queue `events`, decided on `frame`; `counts` is (objects, moving objects) per label after them."""
+        for event in events:
+            self._put(frame, event)
+        if events:
+            self._tell_states(frame, counts)
+
+    def _put(self, frame: Frame, event: Event) -> None:
+        facts, sampling, utc = wire.FrameFacts.of(frame), self._sampling(), self._utc()
+
+        def encode(message_id: MessageId) -> bytes:
+            return wire.encode_event(
+                event,
+                message_id=str(message_id),
+                identity=self._outlet.identity,
+                frame=facts,
+                now_s=time.monotonic(),
+                model=self._model,
+                sampling=sampling,
+                time=utc,
+            )
+
+        lane = Lane.P1 if event.type == "update" else Lane.P0
+        self._outlet.outbox.put(lane, self._outlet.topics.events(event.camera), encode)
+
+    def _tell_states(self, frame: Frame, counts: Mapping[str, tuple[int, int]]) -> None:
+        for label in {*counts, *self._states}:
+            now = counts.get(label, (0, 0))
+            if now == self._states.get(label):
+                continue
+            self._states[label] = now
+            payload = wire.encode_state(
+                count=now[0], active=now[1] > 0, since_s=frame.time_s, time=self._utc()
+            )
+            self._outlet.publisher.retain(self._outlet.topics.state(frame.camera, label), payload)
+
+
+class DetectionLog:
+    """`--detections`: one JSON line an inferred frame, whatever the thresholds of the events are."""
+
+    def __init__(self, path: Path, labels: Sequence[str], min_score: float) -> None:
+        self._file = _create(path)
+        self._labels = labels
+        self._min_score = min_score
+
+    def write(self, result: Result) -> None:
+        """Append the line of one frame. Raises IOFault."""
+        found, frame = result.detections, result.frame
+        rows = zip(found.xyxy.tolist(), found.score.tolist(), found.class_id.tolist(), strict=True)
+        detections = [
+            {"label": self._labels[label], "score": round(score, 5), "box": [round(c, 5) for c in box]}
+            for box, score, label in rows
+            if score >= self._min_score
+        ]
+        line = {
+            "camera": frame.camera,
+            "seq": frame.seq,
+            "pts_s": round(frame.pts_s, 6),
+            "detections": detections,
+        }
+        with _writing(self._file):
+            self._file.write(msgspec.json.encode(line).decode() + "\n")
+
+    def close(self) -> None:
+        """Write what is buffered. Raises IOFault."""
+        with _writing(self._file):
+            self._file.close()
+
+
+class MotLog:
+    """`--mot`: the tracks of every inferred frame in MOTChallenge format."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = _create(path)
+        self._writer = MotWriter(self._file)
+
+    def write(self, result: Result) -> None:
+        """Append the lines of one frame. Raises IOFault."""
+        with _writing(self._file):
+            self._writer.write(result.frame.seq, result.tracks, result.frame.size)
+
+    def close(self) -> None:
+        """Write what is buffered. Raises IOFault."""
+        with _writing(self._file):
+            self._file.close()
+
+
+def _create(path: Path) -> IO[str]:
+    try:
+        return path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise CannotCreate(f"can't write {path}", seen=error.strerror, fix="check the directory") from error
+
+
+@contextmanager
+def _writing(file: IO[str]) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise IOFault(f"can't write {file.name}", seen=error.strerror, fix="make room on the disk") from error

@@ -1,0 +1,238 @@
+"""Which frames are inferred, decided before any of them is converted, and what that choice can miss."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from math import inf, isfinite
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from agent.messages import SamplingReport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import av
+    from numpy.typing import NDArray
+
+    from agent.config import Sampling
+
+    Luma = NDArray[np.uint8]
+
+_log = logging.getLogger(__name__)
+
+_EARLY = 0.25  # a frame counts for its slot when it comes this share of a period early: sources jitter
+_NEAREST = 0.5  # two kept frames are never closer than this share of a period
+_BLOCK = 4  # luma samples are averaged over blocks of this many by this many
+_COLUMNS = 192  # luma samples across the picture: blocks of 16 px of a 768 px wide one
+_STEP_FLOOR = 10.0  # grey levels that a block must change by, on a picture without noise
+_STEP_CEILING = 24.0  # and at most, so that a picture in which everything moves is not taken for noise
+_SIGMAS = 4.5  # the same in standard deviations of the noise, as the picture itself shows it
+_HOLD_S = 1.0  # once something moves, it is followed at full rate for this long
+# Where the luma bytes lie in plane 0: (first byte, bytes from pixel to pixel).
+_LUMA_AT = {
+    **dict.fromkeys(("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p"), (0, 1)),
+    **dict.fromkeys(("yuv411p", "nv12", "nv16", "nv21", "gray"), (0, 1)),
+    **dict.fromkeys(("yuyv422",), (0, 2)),
+    **dict.fromkeys(("uyvy422", "p010le"), (1, 2)),
+}
+
+
+class Sampler(Protocol):
+    """Decides frame by frame, in order; `time_s` is the frame's time on the logic clock."""
+
+    def keep(self, time_s: float, luma: Callable[[], Luma | None]) -> bool:
+        """Tell whether to infer this frame. `luma` is called only when the picture has a say (`luma_of`)."""
+        ...
+
+
+def make_sampler(options: Sampling) -> Sampler:
+    """Return the sampler of `options.mode`."""
+    if options.mode == "uniform":
+        return _Uniform(options.hz)
+    if options.mode == "interval":
+        return _Interval(options.every_n)
+    return _Motion(options)
+
+
+def luma_of(picture: av.VideoFrame, step: int = 0) -> Luma | None:
+    """View every `step`-th luma sample of every `step`-th row: no copy; None where the format hides them.
+
+    `step` 0 gives about 192 columns. The view dies with the picture: keep a copy, never the view.
+    """
+    at = _LUMA_AT.get(picture.format.name)
+    plane = picture.planes[0]
+    if at is None or plane.line_size <= 0:
+        return None
+    step = step or max(1, picture.width // _COLUMNS)
+    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)  # type: ignore[call-overload]
+    first, apart = at
+    view: Luma = rows[: picture.height : step, first : picture.width * apart : step * apart]
+    return view
+
+
+class _Grid:
+    """At most one frame a period, in the mean exactly one where the source gives more.
+
+    The grid keeps its phase while a frame is less than a period late (25 fps at 10 Hz is 10.0 Hz, not 8.3)
+    and restarts after a longer gap or a jump back. It is the virtual scheduling algorithm of ITU-T I.371
+    (GCRA).
+    """
+
+    def __init__(self, hz: float) -> None:
+        self.period_s = 1.0 / hz
+        self._due_s: float | None = None
+        self._taken_s = 0.0
+
+    def due(self, time_s: float) -> bool:
+        """Tell whether a frame at `time_s` may be taken."""
+        if self._due_s is None or time_s < self._taken_s - self.period_s:
+            return True
+        late_s = time_s - self._due_s + 1e-9
+        return late_s >= -_EARLY * self.period_s and time_s - self._taken_s >= _NEAREST * self.period_s
+
+    def take(self, time_s: float) -> None:
+        """Use the slot that `time_s` is in."""
+        grid_s = time_s if self._due_s is None or time_s < self._taken_s else self._due_s
+        self._due_s = max(grid_s, time_s - self.period_s) + self.period_s
+        self._taken_s = time_s
+
+
+class _Uniform:
+    """At most `hz`, on an even grid."""
+
+    def __init__(self, hz: float) -> None:
+        self._grid = _Grid(hz)
+
+    def keep(self, time_s: float, luma: Callable[[], Luma | None]) -> bool:  # noqa: ARG002 - the Protocol's
+        if not self._grid.due(time_s):
+            return False
+        self._grid.take(time_s)
+        return True
+
+
+class _Interval:
+    """Every n-th frame, the first included."""
+
+    def __init__(self, every_n: int) -> None:
+        self._every_n, self._seen = every_n, -1
+
+    def keep(self, time_s: float, luma: Callable[[], Luma | None]) -> bool:  # noqa: ARG002 - the Protocol's
+        self._seen += 1
+        return self._seen % self._every_n == 0
+
+
+class _Motion:
+    """`max_hz` while the picture changes, `min_hz` while it does not.
+
+    Compared with the last kept frame, not with a background: the question is whether the model has seen
+    this picture. A slow object adds up until it counts, one that stopped costs nothing, and there is
+    nothing to learn.
+    """
+
+    def __init__(self, options: Sampling) -> None:
+        self._fast, self._slow = _Grid(options.max_hz), _Grid(options.min_hz)
+        self._share = options.threshold
+        self._reference: NDArray[np.float32] | None = None
+        self._moved_s: float | None = None
+        self._warned = False
+
+    def keep(self, time_s: float, luma: Callable[[], Luma | None]) -> bool:
+        if not self._fast.due(time_s):
+            return False
+        blocks = self._blocks(luma())
+        if blocks is None or self._reference is None or changed_share(blocks, self._reference) >= self._share:
+            self._moved_s = time_s
+        held = self._moved_s is not None and 0 <= time_s - self._moved_s < _HOLD_S
+        if not held and not self._slow.due(time_s):
+            return False
+        self._fast.take(time_s)
+        self._slow.take(time_s)
+        self._reference = blocks
+        return True
+
+    def _blocks(self, luma: Luma | None) -> NDArray[np.float32] | None:
+        if luma is not None:
+            return block_means(luma)
+        if not self._warned:
+            self._warned = True
+            _log.warning(
+                "motion sampling can't read the luma of this pixel format: every frame counts as motion"
+            )
+        return None
+
+
+def block_means(luma: Luma) -> NDArray[np.float32]:
+    """Average over blocks of 4 x 4 samples, noise down to a quarter: float32 (rows, columns)."""
+    rows, columns = (max(1, n // _BLOCK) for n in luma.shape)
+    edge_y, edge_x = (min(_BLOCK, n) for n in luma.shape)
+    whole = luma[: rows * edge_y, : columns * edge_x]
+    sums = np.add.reduceat(whole, np.arange(0, rows * edge_y, edge_y), axis=0, dtype=np.uint16)
+    sums = np.add.reduceat(sums, np.arange(0, columns * edge_x, edge_x), axis=1, dtype=np.uint16)
+    means: NDArray[np.float32] = sums.astype(np.float32) / np.float32(edge_y * edge_x)
+    return means
+
+
+def changed_share(blocks: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
+    """Return the share of blocks, 0..1, that differ beyond light and noise; 1.0 when the size differs.
+
+    A change of light (mains flicker, exposure) is one gain for all blocks and taken out as the median
+    ratio; the noise is estimated from the differences themselves (1.4826 times the median deviation,
+    Rousseeuw 1993).
+    """
+    if blocks.shape != reference.shape:
+        return 1.0
+    gain = np.median((blocks + 1.0) / (reference + 1.0))
+    difference = np.abs(blocks - reference * gain)
+    noise = 1.4826 * float(np.median(difference))
+    limit = min(max(_STEP_FLOOR, _SIGMAS * noise), _STEP_CEILING)
+    return int(np.count_nonzero(difference > limit)) / int(difference.size)
+
+
+def miss_window_s(options: Sampling, source_hz: float, inference_s: float = 0.0) -> float:
+    """Bound the time in seconds that an object can be in view without being in an inferred frame.
+
+    Infinite while the rate of the source is not known (0). The gap between two kept frames is at most the
+    period and one frame of the source; in `motion` the period of `min_hz`, for an object too small or too
+    faint to count. An engine that is not done when the next frame is kept adds one `inference_s`: it then
+    takes the newest frame, which may be that much newer. Stalls of the source are not in it: they are
+    measured (`RateMeter`).
+    """
+    if source_hz <= 0:
+        return inf
+    frame_s = 1.0 / source_hz
+    if options.mode == "interval":
+        widest_s = nearest_s = options.every_n * frame_s
+    else:
+        slowest_hz, fastest_hz = (
+            (options.hz, options.hz) if options.mode == "uniform" else (options.min_hz, options.max_hz)
+        )
+        widest_s, nearest_s = 1.0 / slowest_hz + frame_s, max(_NEAREST / fastest_hz, frame_s)
+    return widest_s + (inference_s if inference_s > nearest_s else 0.0)
+
+
+class RateMeter:
+    """What sampling, drops and a slow engine together really give, over the last `window_s` of logic time."""
+
+    def __init__(self, options: Sampling, *, window_s: float = 30.0) -> None:
+        self._options, self._window_s = options, window_s
+        self._done: deque[tuple[float, float, float]] = deque()  # frame's time, gap before it, inference time
+
+    def inferred(self, time_s: float, inference_s: float) -> None:
+        """Note that the frame at `time_s` was inferred, in `inference_s` (0.0 where the source waits)."""
+        if self._done and time_s < self._done[-1][0]:
+            self._done.clear()
+        self._done.append((time_s, time_s - self._done[-1][0] if self._done else 0.0, inference_s))
+        while time_s - self._done[0][0] > self._window_s:
+            self._done.popleft()
+
+    def report(self, source_hz: float) -> SamplingReport:
+        """Return the rate, and as miss window the bound, or the worst gap where that was wider."""
+        span_s = self._done[-1][0] - self._done[0][0] if self._done else 0.0
+        slowest_s = max((took_s for _, _, took_s in self._done), default=0.0)
+        worst_s = max((gap_s for _, gap_s, _ in self._done), default=0.0)
+        window_s = max(miss_window_s(self._options, source_hz, slowest_s), worst_s)
+        effective_hz = (len(self._done) - 1) / span_s if span_s > 0 else 0.0
+        return SamplingReport(self._options.mode, effective_hz, window_s if isfinite(window_s) else None)

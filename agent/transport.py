@@ -1,0 +1,120 @@
+"""The way out of the device: the Transport Protocol and what goes through it, with nothing of MQTT in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from random import Random
+
+Key = int | str
+"""Names a message while it is under way: a row's key, or the topic of a retained message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One payload for one topic. `qos` 0 asks for no answer: it counts as delivered once handed over."""
+
+    key: Key
+    topic: str
+    payload: bytes
+    qos: int = 1
+    retain: bool = False
+
+
+class Outcome(Enum):
+    """What became of a message."""
+
+    DELIVERED = "delivered"  # the other side has it: it may be forgotten here
+    REJECTED = "rejected"  # it will never be taken as it is: a dead letter
+    DENIED = "denied"  # not authorised: keep it, leave its topic alone for a while
+    BUSY = "busy"  # over a quota: keep it, send nothing for a while
+    LOST = "lost"  # the connection went before an answer: keep it, send it again
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The outcome of the message `key`; `detail` is the other side's reason in words."""
+
+    key: Key
+    outcome: Outcome
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """How the way out stands. `session` goes up by one with every connection that was made."""
+
+    connected: bool
+    session: int
+    protocol: str
+    error: str = ""
+
+
+class Backoff:
+    """How long to wait before the next try: exponential with full jitter, for fleets that come at once.
+
+    See https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/ ("Full Jitter").
+    """
+
+    def __init__(self, *, first_s: float, max_s: float, rng: Random) -> None:
+        self._first_s, self._max_s, self._rng = first_s, max_s, rng
+        self._failures = 0
+
+    def next_s(self) -> float:
+        """Return the wait after one more failure."""
+        bound_s = min(self._max_s, self._first_s * 2.0 ** min(self._failures, 32))
+        self._failures += 1
+        return self._rng.uniform(0.0, bound_s)
+
+    def reset(self) -> None:
+        """Begin anew: it works."""
+        self._failures = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """What the retained `topic` says of this device: `birth` while it is connected, `will` when it is not."""
+
+    topic: str
+    birth: bytes
+    will: bytes
+
+
+class Transport(Protocol):
+    """Takes messages, tells what became of each. Driven by one thread, but for `wake()`.
+
+    Every message that was sent is reported exactly once; a lost connection reports all under way as LOST.
+    """
+
+    @property
+    def link(self) -> Link:
+        """How the way out stands."""
+        ...
+
+    @property
+    def room(self) -> int:
+        """How many more messages `send` takes now; 0 while not connected."""
+        ...
+
+    def send(self, message: Message) -> None:
+        """Send `message`; call it only while there is `room`."""
+        ...
+
+    def poll(self, timeout_s: float) -> list[Report]:
+        """Connect, read and write as needed; return after something was reported, `wake()` or `timeout_s`."""
+        ...
+
+    def wake(self) -> None:
+        """Make a running or the next `poll` return soon, from any thread."""
+        ...
+
+    def reset(self) -> None:
+        """Forget all that is under way, and the connection with it, without a report."""
+        ...
+
+    def close(self) -> None:
+        """End the connection politely; may be called twice. What is under way is not reported any more."""
+        ...

@@ -1,0 +1,170 @@
+"""How old a frame is when a subscriber has its event, over RTSP, with an engine slower than the stream.
+
+    python tests/bench/latency.py [--seconds 60] [--fps 25] [--engine-ms 120]
+
+An RTSP camera on loopback plays the sample clip for ever, each frame with its capture time burnt in as a strip that
+survives the codec. The agent (the starter model, delayed to --engine-ms) publishes to a real mosquitto; a subscriber
+notes when each event arrives. Age = arrival - time in the strip of the frame the event was decided on: true time, not
+the agent's own word for it (which is printed beside it). Growing lag would show in the last quarter of the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import av
+import numpy as np
+import paho.mqtt.client as mqtt
+
+from agent import daemon
+from agent.backends import open_engine
+from agent.config import Detect, Sampling
+from agent.sampling import luma_of
+from agent.starter import sample_clip, starter_bundle
+from tests.e2e.brokers import mosquitto
+from tests.e2e.cameras import strip
+from tests.e2e.cameras.rtsp import RtspCamera
+
+if TYPE_CHECKING:
+    from agent.pipeline import Result
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One event as the subscriber got it: seconds since the first, true age and the agent's word for it."""
+
+    at_s: float
+    age_ms: float
+    told_ms: float
+
+
+class SlowEngine:
+    """A real engine that takes `engine_s` for each inference, as a smaller board would."""
+
+    def __init__(self, engine: Any, engine_s: float) -> None:
+        self._engine, self._engine_s = engine, engine_s
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def infer(self, tensor: Any) -> Any:
+        end_s = time.monotonic() + self._engine_s
+        outputs = self._engine.infer(tensor)
+        time.sleep(max(0.0, end_s - time.monotonic()))
+        return outputs
+
+
+def clip_scene(clip: Path) -> Any:
+    """Return `scene(number) -> luma (h, w)` that plays `clip` again and again."""
+    with av.open(str(clip)) as container:
+        lumas = [np.array(luma_of(picture, 1)) for picture in container.decode(video=0)]
+    return lambda number: lumas[number % len(lumas)].copy()
+
+
+def measure(*, seconds: float, fps: int, engine_ms: float) -> list[Sample]:
+    """Run camera, broker, agent and subscriber for `seconds`; return a sample for each event received."""
+    burnt_us: dict[int, int] = {}
+    arrived: list[tuple[float, dict[str, Any]]] = []
+
+    def read_strip(result: Result) -> None:
+        luma = luma_of(result.frame.picture, 1)
+        if luma is not None and (read := strip.read(luma)) is not None:
+            burnt_us[result.frame.seq] = read[1]
+
+    clip = sample_clip()
+    with av.open(str(clip)) as container:
+        size = container.streams.video[0].width, container.streams.video[0].height
+    with (
+        mosquitto() as broker,
+        RtspCamera(size=size, fps=fps, gop=fps, scene=clip_scene(clip)) as camera,
+        tempfile.TemporaryDirectory() as state,
+    ):
+        subscriber = _subscribe(broker.port, arrived)
+        timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGTERM))
+        timer.start()
+        slow = daemon.open_engine
+        daemon.open_engine = lambda *args, **more: SlowEngine(open_engine(*args, **more), engine_ms / 1e3)
+        try:
+            daemon.run(
+                daemon.RunOptions(
+                    source=camera.url,
+                    model=starter_bundle(),
+                    state_dir=Path(state),
+                    device="latency",
+                    broker=f"mqtt://127.0.0.1:{broker.port}",
+                    sampling=Sampling(),
+                    detect=Detect(update_s=0.2),
+                ),
+                recorders=[read_strip],
+            )
+        finally:
+            daemon.open_engine = slow
+            timer.cancel()
+        subscriber.loop_stop()
+    return _samples(arrived, burnt_us)
+
+
+def _subscribe(port: int, arrived: list[tuple[float, dict[str, Any]]]) -> mqtt.Client:
+    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
+    ready = threading.Event()
+    client.on_message = lambda *a: arrived.append((time.monotonic(), json.loads(a[2].payload)))
+    client.on_subscribe = lambda *_: ready.set()
+    client.on_connect = lambda *_: client.subscribe("edge/latency/events/#", qos=1)
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    if not ready.wait(10):
+        raise RuntimeError("the subscriber does not get its subscription")
+    return client
+
+
+def _samples(arrived: list[tuple[float, dict[str, Any]]], burnt_us: dict[int, int]) -> list[Sample]:
+    fresh = [(at_s, event) for at_s, event in arrived if event["type"] != "end" and event["frame"]["seq"] in burnt_us]
+    return [
+        Sample(
+            at_s - fresh[0][0], at_s * 1e3 - burnt_us[event["frame"]["seq"]] / 1e3, event["frame"]["age_ms"]
+        )
+        for at_s, event in fresh
+    ]
+
+
+def quantile(samples: list[Sample], share: float, of: str = "age_ms") -> float:
+    """Return the quantile `share` of a field."""
+    return float(np.quantile([getattr(sample, of) for sample in samples], share))
+
+
+def last_quarter(samples: list[Sample]) -> list[Sample]:
+    """Return the samples of the last quarter of the time."""
+    return [sample for sample in samples if sample.at_s > 0.75 * samples[-1].at_s]
+
+
+def first_quarter(samples: list[Sample]) -> list[Sample]:
+    """Return the samples of the first quarter of the time."""
+    return [sample for sample in samples if sample.at_s <= 0.25 * samples[-1].at_s]
+
+
+def main() -> None:
+    """Print the ages."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--fps", type=int, default=25)
+    parser.add_argument("--engine-ms", type=float, default=120)
+    args = parser.parse_args()
+    samples = measure(seconds=args.seconds, fps=args.fps, engine_ms=args.engine_ms)
+    print(f"{len(samples)} events over {samples[-1].at_s:.0f} s, stream {args.fps} fps, engine {args.engine_ms:.0f} ms")
+    parts = {"all": samples, "first quarter": first_quarter(samples), "last quarter": last_quarter(samples)}
+    for name, part in parts.items():
+        told = quantile(part, 0.5, "told_ms")
+        print(f"{name:14} age p50 {quantile(part, 0.5):6.0f} ms  p95 {quantile(part, 0.95):6.0f} ms  told {told:6.0f} ms")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""Brokers for tests, on free loopback ports: real mosquitto, amqtt, and a fake one that does as it is told."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+AMQTT = """
+import asyncio, sys
+from amqtt.broker import Broker
+async def main():
+    config = {"listeners": {"default": {"type": "tcp", "bind": "127.0.0.1:" + sys.argv[1]}},
+              "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}}
+    await Broker(config).start()
+    await asyncio.Event().wait()
+asyncio.run(main())
+"""
+
+
+def free_port() -> int:
+    """Return a loopback port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Process:
+    """A broker in a process of its own, which can be killed and started again on the same port."""
+
+    def __init__(self, command: list[str], port: int) -> None:
+        self.command, self.port = command, port
+        self.start()
+
+    def start(self) -> None:
+        """Start it and wait until it listens."""
+        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for(lambda: _listens(self.port), 15, "the broker to listen")
+
+    def kill(self) -> None:
+        """Kill it at once."""
+        self.process.kill()
+        self.process.wait()
+
+
+@contextlib.contextmanager
+def mosquitto(folder: Path, *, port: int | None = None, settings: str = "allow_anonymous true") -> Iterator[Process]:
+    """Run mosquitto with `settings`; skips the test where it is not installed."""
+    program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+    if program is None:
+        pytest.skip("mosquitto is not installed")
+    port = port or free_port()
+    config = folder / f"mosquitto-{port}.conf"
+    config.write_text(f"listener {port} 127.0.0.1\nuser root\n{settings}\n")
+    broker = Process([program, "-c", str(config)], port)
+    try:
+        yield broker
+    finally:
+        broker.kill()
+
+
+@contextlib.contextmanager
+def amqtt() -> Iterator[Process]:
+    """Run amqtt, which knows MQTT 3.1.1 alone."""
+    pytest.importorskip("amqtt")
+    port = free_port()
+    broker = Process([sys.executable, "-c", AMQTT, str(port)], port)
+    try:
+        yield broker
+    finally:
+        broker.kill()
+
+
+class Subscriber:
+    """An independent client that keeps every message of `pattern` in the order of arrival."""
+
+    def __init__(self, port: int, pattern: str = "#") -> None:
+        self.messages: list[tuple[str, bytes, bool]] = []
+        self._ready = threading.Event()
+        self._client = Client(CallbackAPIVersion.VERSION2)
+        self._client.on_connect = lambda client, *_: client.subscribe(pattern, qos=1)
+        self._client.on_subscribe = lambda *_: self._ready.set()
+        self._client.on_message = lambda _c, _d, m: self.messages.append((m.topic, m.payload, m.retain))
+        self._client.reconnect_delay_set(1, 1)
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+        assert self._ready.wait(10)
+
+    def __enter__(self) -> Subscriber:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def payloads(self, topic_part: str) -> list[bytes]:
+        """Return the payloads of topics that contain `topic_part`."""
+        return [payload for topic, payload, _ in list(self.messages) if topic_part in topic]
+
+
+class FakeBroker:
+    """Speaks as much MQTT as a publisher needs. `on_connect(level)` gives the CONNACK bytes, or None for silence.
+
+    `on_publish(packet_id)` gives the answer's bytes, or None to close the connection. What was published is in
+    `published`, the protocol levels that were tried in `levels`.
+    """
+
+    def __init__(
+        self,
+        on_connect: Callable[[int], bytes | None],
+        on_publish: Callable[[int], bytes | None] = lambda mid: struct.pack("!BBH", 0x40, 2, mid),
+    ) -> None:
+        self.levels: list[int] = []
+        self.published: list[bytes] = []
+        self._on_connect, self._on_publish = on_connect, on_publish
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = []
+        self.port = int(self._server.getsockname()[1])
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> FakeBroker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+        for link in self._open:
+            link.close()
+        self._thread.join(5)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                link, _ = self._server.accept()
+            except OSError:
+                return
+            self._open.append(link)
+            with contextlib.suppress(OSError, IndexError):
+                self._talk(link)
+
+    def _talk(self, link: socket.socket) -> None:
+        stream = link.makefile("rb")
+        while head := stream.read(1):
+            body = stream.read(_length(stream))
+            kind, answer = head[0] >> 4, b""
+            if kind == 1:
+                self.levels.append(body[6])
+                given = self._on_connect(body[6])
+                if given is None:
+                    return
+                answer = given
+            elif kind == 3 and head[0] & 0x06:
+                topic_end = 2 + int.from_bytes(body[:2], "big")
+                reply = self._on_publish(int.from_bytes(body[topic_end : topic_end + 2], "big"))
+                if reply is None:
+                    break
+                self.published.append(body)
+                answer = reply
+            elif kind == 12:
+                answer = b"\xd0\x00"
+            link.sendall(answer)
+            if kind == 14 or (kind == 1 and (answer[3:4] != b"\0")):
+                break
+        link.shutdown(socket.SHUT_RDWR)
+        link.close()
+
+
+def _length(stream: object) -> int:
+    total, shift = 0, 0
+    while True:
+        byte = stream.read(1)[0]  # type: ignore[attr-defined]
+        total |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            return total
+
+
+def wait_for(done: Callable[[], object], timeout_s: float, what: str) -> None:
+    """Look every 20 ms until `done()`; fail after `timeout_s`, naming `what`."""
+    end_s = time.monotonic() + timeout_s
+    while not done():
+        assert time.monotonic() < end_s, f"waited {timeout_s} s for {what}"
+        threading.Event().wait(0.02)
+
+
+def _listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
+        return True
+    return False

@@ -1,0 +1,120 @@
+"""A live H.264 camera on loopback: encodes as it goes, burns the time strip in, and fails on command."""
+
+from __future__ import annotations
+
+import contextlib
+import fractions
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from tests.e2e.cameras import strip
+
+PYTHON_WITH_GI = "/usr/bin/python3"
+SERVER = Path(__file__).with_name("rtsp_server.py")
+MISSING = 77
+
+
+def free_port() -> int:
+    """Return a TCP port of loopback that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def encoder(width: int, height: int, *, fps: int, gop: int) -> av.VideoCodecContext:
+    """Return a one-slice, no-delay H.264 encoder with its headers repeated at every key frame."""
+    context = av.CodecContext.create("libx264", "w")
+    context.width, context.height, context.pix_fmt = width, height, "yuv420p"
+    context.time_base, context.framerate = fractions.Fraction(1, fps), fractions.Fraction(fps)
+    context.gop_size = gop
+    params = "repeat-headers=1:annexb=1:sliced-threads=0:threads=1:scenecut=0"
+    context.options = {"preset": "ultrafast", "tune": "zerolatency", "x264-params": params}
+    return context
+
+
+def picture(width: int, height: int, number: int) -> av.VideoFrame:
+    """Return a moving texture with the time strip of this very moment."""
+    across, down = np.arange(width), np.arange(height)[:, None]
+    luma = (((across + 2 * number) // 16 * 13 + down // 16 * 29) % 180 + 30).astype(np.uint8)
+    strip.burn(luma, counter=number, time_us=time.monotonic_ns() // 1000)
+    chroma = np.full((height // 2, width), 128, np.uint8)
+    frame = av.VideoFrame.from_ndarray(np.vstack([luma, chroma]), format="yuv420p")
+    frame.pts = number
+    return frame
+
+
+class RtspCamera:
+    """A camera at `url`. Use as a context manager; skips the test where GstRtspServer is missing.
+
+    `silent` True makes it send nothing while connections stay; `size` changes the resolution within the
+    stream; `kill()` and `start()` are a crash and a reboot at the same address.
+    """
+
+    def __init__(
+        self, *, size: tuple[int, int] = (320, 240), fps: int = 15, gop: int = 15, login: str = ""
+    ) -> None:
+        self.size, self.fps, self.gop, self.login = size, fps, gop, login
+        self.silent = False
+        self.port = free_port()
+        self.url = f"rtsp://127.0.0.1:{self.port}/cam"
+        self._server: subprocess.Popen[bytes] | None = None
+        self._ended = threading.Event()
+        self._feeder = threading.Thread(target=self._feed, daemon=True)
+
+    def __enter__(self) -> RtspCamera:  # noqa: PYI034 - typing.Self is not in Python 3.10
+        self.start()
+        self._feeder.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._feeder.join(5)
+        self.kill()
+
+    def start(self) -> None:
+        """Start the server; return when it listens."""
+        command = [PYTHON_WITH_GI, str(SERVER), "127.0.0.1", str(self.port), *self.login.split()]
+        if not Path(PYTHON_WITH_GI).exists():
+            pytest.skip(f"{PYTHON_WITH_GI} is missing")
+        server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        if server.stdout is None or server.stdout.readline() != b"ready\n":
+            if server.wait(10) == MISSING:
+                pytest.skip("python3-gi or gir1.2-gst-rtsp-server-1.0 is missing")
+            pytest.fail("the RTSP server did not start")
+        self._server = server
+
+    def kill(self) -> None:
+        """End the server as a power cut would."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        server.kill()
+        server.wait(10)
+        for pipe in (server.stdin, server.stdout):
+            with contextlib.suppress(OSError):
+                pipe and pipe.close()
+
+    def _feed(self) -> None:
+        number, size, due_s, context = 0, (0, 0), time.monotonic(), None
+        while not self._ended.wait(max(0.0, due_s - time.monotonic())):
+            due_s += 1 / self.fps
+            if context is None or size != self.size:
+                size = self.size
+                context = encoder(*size, fps=self.fps, gop=self.gop)
+            unit = b"".join(bytes(packet) for packet in context.encode(picture(*size, number)))
+            number += 1
+            if not self.silent:
+                self._send(unit)
+
+    def _send(self, unit: bytes) -> None:
+        server = self._server
+        if server is not None and server.stdin is not None:
+            with contextlib.suppress(OSError, ValueError):
+                server.stdin.write(len(unit).to_bytes(4, "big") + unit)
+                server.stdin.flush()

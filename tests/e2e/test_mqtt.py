@@ -1,0 +1,323 @@
+"""Outbox, publisher and MQTT against real brokers, a fake one, and death."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jsonschema
+import msgspec
+import pytest
+
+from agent import messages, wire
+from agent.mqtt import MqttOptions, MqttTransport
+from agent.outbox import Lane, Outbox
+from agent.publisher import Publisher
+from agent.transport import Presence
+
+sys.path.insert(0, str(Path(__file__).parent))
+from brokers import FakeBroker, Subscriber, amqtt, free_port, mosquitto, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TOPICS = wire.topics("edge", device="dev1")
+IDENTITY = wire.Identity("dev1", "boot")
+SCHEMA = json.loads((Path(wire.__file__).parent / "schema/event-v1.schema.json").read_text())
+
+
+class Sender:
+    """An outbox with a publisher for the broker at `port`."""
+
+    def __init__(self, folder: Path, port: int, **options: Any) -> None:
+        hold_s = options.pop("hold_s", 60.0)
+        self.outbox = Outbox(folder / "outbox.db", device="dev1", gap_topic=TOPICS.gap)
+        presence = Presence(
+            TOPICS.status,
+            birth=wire.encode_birth(
+                IDENTITY, version="1", epoch=self.outbox.epoch, previous=self.outbox.previous
+            ),
+            will=wire.encode_offline(IDENTITY, version="1", epoch=self.outbox.epoch),
+        )
+        options = {"backoff_first_s": 0.2, "backoff_max_s": 0.5, **options}
+        self.transport = MqttTransport(
+            MqttOptions("127.0.0.1", port, **options), presence=presence, rng=random.Random(1)
+        )
+        self.publisher = Publisher(
+            self.outbox, self.transport, presence=presence, hold_s=hold_s, rng=random.Random(1)
+        )
+        self.publisher.start()
+
+    def put(self, count: int, *, camera: str = "yard") -> list[str]:
+        """Put events, every third an update; return their ids."""
+        return [self._put(n, camera) for n in range(count)]
+
+    def _put(self, n: int, camera: str) -> str:
+        kind = "update" if n % 3 == 1 else "new"
+        event = messages.Event(
+            kind, f"e{n}", camera, "person", 0.87654, 0.9, (0.1, 0.2, 0.3, 0.4), (), False, 1.0, 2.0
+        )
+        encoded = lambda i: wire.encode_event(  # noqa: E731
+            event,
+            message_id=str(i),
+            identity=IDENTITY,
+            frame=wire.FrameFacts(n, n / 10, 5.0, 640, 480),
+            now_s=5.1,
+            model=wire.Model("m", 1, "0" * 64, "int8", "tflite"),
+            sampling=wire.Sampling("uniform", 5.0, 0.2),
+            time=wire.TimeBase(1.7e9, synced=True),
+        )
+        lane = Lane.P1 if kind == "update" else Lane.P0
+        return str(self.outbox.put(lane, TOPICS.events(camera), encoded))
+
+    def finish(self, timeout_s: float = 15.0) -> bool:
+        """Drain and close; return whether all was confirmed."""
+        assert self.outbox.flush(5)
+        done = self.publisher.drain(timeout_s)
+        self.close()
+        return done
+
+    def close(self) -> None:
+        """Stop and close."""
+        self.publisher.stop()
+        self.outbox.close()
+
+
+def ids(payloads: list[bytes]) -> list[str]:
+    """Return the message ids, each once, in the order of first arrival."""
+    return list(dict.fromkeys(msgspec.json.decode(p)["id"] for p in payloads))
+
+
+def lane_order_holds(seen: list[str]) -> bool:
+    """Return whether the seq of each epoch and lane only goes up."""
+    lanes: dict[str, list[int]] = {}
+    for name in seen:
+        head, _, seq = name.rpartition("/")
+        lanes.setdefault(head, []).append(int(seq))
+    return all(numbers == sorted(numbers) for numbers in lanes.values())
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Any]:
+    """Run a mosquitto."""
+    with mosquitto(tmp_path) as running:
+        yield running
+
+
+def test_a_subscriber_gets_all_in_order_and_valid(tmp_path: Path, broker: Any) -> None:
+    """500 events arrive once each, in order within their lane, valid against the shipped schema, by MQTT 5."""
+    with Subscriber(broker.port) as subscriber:
+        sender = Sender(tmp_path, broker.port)
+        sent = sender.put(500)
+        assert sender.outbox.flush(5)
+        assert sender.publisher.drain(20)
+        assert sender.publisher.state.protocol == "MQTT 5"
+        counts = sender.outbox.counts()
+        sender.close()
+        wait_for(lambda: len(subscriber.payloads("/status")) == 2, 5, "the farewell")
+        got = subscriber.payloads("/events/")
+    assert sorted(ids(got)) == sorted(sent)
+    assert len(got) == 500
+    assert lane_order_holds(ids(got))
+    validator = jsonschema.Draft202012Validator(SCHEMA)
+    assert not [e for p in got for e in validator.iter_errors(json.loads(p))]
+    assert sum(c.confirmed for c in counts.values()) == 500
+    states = [json.loads(p)["state"] for p in subscriber.payloads("/status")]
+    assert states == ["online", "offline"]
+
+
+def test_the_last_will_is_told_after_a_death(tmp_path: Path, broker: Any) -> None:
+    """A connection that breaks leaves `offline` behind, retained."""
+    with Subscriber(broker.port, "edge/+/status") as subscriber:
+        sender = Sender(tmp_path, broker.port, backoff_first_s=60, backoff_max_s=60)
+        wait_for(lambda: subscriber.messages, 5, "the birth")
+        sock = sender.transport._client.socket()
+        sock.shutdown(socket.SHUT_RDWR)
+        wait_for(lambda: len(subscriber.messages) >= 2, 5, "the will")
+        sender.close()
+    assert json.loads(subscriber.messages[1][1])["state"] == "offline"
+
+
+def test_a_broker_that_dies_midway_loses_nothing(tmp_path: Path, broker: Any) -> None:
+    """Killed while events flow and started again: all arrive, duplicates carry the same id."""
+    seen: list[bytes] = []
+    sender = Sender(tmp_path, broker.port)
+    sent = []
+    for _ in range(2):
+        with Subscriber(broker.port, "edge/+/events/#") as subscriber:
+            sent += sender.put(400)
+            wait_for(lambda s=subscriber: len(s.messages) > 50, 10, "events to flow")
+            broker.kill()
+            sent += sender.put(20)
+            seen += subscriber.payloads("/events/")
+        broker.start()
+    with Subscriber(broker.port, "edge/+/events/#") as subscriber:
+        assert sender.finish(20)
+        known = set(ids(seen))
+        wait_for(
+            lambda: known | set(ids(subscriber.payloads("/events/"))) >= set(sent) - known, 5, "the rest"
+        )
+        seen += subscriber.payloads("/events/")
+    # A broker that is killed may have confirmed what it had not forwarded yet: that is not ours to know.
+    missing = set(sent) - set(ids(seen))
+    assert len(missing) <= 2 * 20
+    assert set(ids(seen)) <= set(sent)
+
+
+def test_a_broker_that_comes_later_gets_all(tmp_path: Path) -> None:
+    """The broker is down at the start; what was put meanwhile arrives when it is up, retained state too."""
+    port = free_port()
+    sender = Sender(tmp_path, port)
+    sent = sender.put(30)
+    sender.publisher.retain(TOPICS.state("yard", "person"), b"1")
+    sender.publisher.retain(TOPICS.state("yard", "person"), b"2")
+    wait_for(lambda: sender.publisher.state.last_error, 5, "the first refusal")
+    assert not sender.publisher.drain(0.3)
+    with mosquitto(tmp_path, port=port), Subscriber(port) as subscriber:
+        assert sender.finish()
+        wait_for(lambda: len(subscriber.payloads("/events/")) >= 30, 5, "the events")
+    assert sorted(ids(subscriber.payloads("/events/"))) == sorted(sent)
+    assert subscriber.payloads("/state/yard/person")[-1] == b"2"
+
+
+def test_what_was_not_sent_is_sent_by_the_next_start(tmp_path: Path) -> None:
+    """Drain gives up within its bound while the broker is away; the next start delivers, and names its forerunner."""
+    port = free_port()
+    first = Sender(tmp_path, port)
+    sent = first.put(20)
+    epoch = first.outbox.epoch
+    assert first.finish(0.3) is False
+    with mosquitto(tmp_path, port=port), Subscriber(port) as subscriber:
+        second = Sender(tmp_path, port)
+        sent += second.put(5)
+        assert second.finish()
+        wait_for(lambda: len(subscriber.payloads("/events/")) >= 25, 5, "the events")
+    assert sorted(ids(subscriber.payloads("/events/"))) == sorted(sent)
+    birth = json.loads(subscriber.payloads("/status")[0])
+    assert birth["previous"] == {"epoch": epoch, "last_seq": {"P0": 13, "P1": 7}}
+
+
+def test_a_denied_topic_is_held_and_the_others_go_on(tmp_path: Path) -> None:
+    """An access list that denies one camera: its row is kept, tried again, and delivered once allowed."""
+    acl = tmp_path / "acl"
+    rules = "topic readwrite edge/dev1/events/yard\ntopic readwrite edge/dev1/status\ntopic read #\n"
+    acl.write_text(rules)
+    acl.chmod(0o644)
+    settings = f"allow_anonymous true\nacl_file {acl}"
+    with mosquitto(tmp_path, settings=settings) as broker, Subscriber(broker.port) as subscriber:
+        sender = Sender(tmp_path, broker.port, hold_s=0.3)
+        denied = sender.put(4, camera="gate")
+        allowed = sender.put(6)
+        wait_for(lambda: sender.publisher.state.denied_topics, 5, "the denial")
+        wait_for(lambda: len(subscriber.payloads("/events/yard")) == 6, 5, "the others")
+        assert not sender.publisher.drain(0.2)
+        assert sum(c.queued for c in sender.outbox.counts().values()) == 4
+        acl.write_text(rules + "topic readwrite edge/dev1/events/gate\n")
+        broker.process.send_signal(signal.SIGHUP)
+        assert sender.finish()
+        wait_for(lambda: len(subscriber.payloads("/events/gate")) == 4, 5, "the held ones")
+    assert ids(subscriber.payloads("/events/gate")) == sorted(denied, key=lambda i: i.split("/")[2:])
+    assert sorted(ids(subscriber.payloads("/events/yard"))) == sorted(allowed)
+
+
+def test_amqtt_gets_all_by_3_1_1(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A broker without MQTT 5 gets everything by 3.1.1, and the log says what that hides."""
+    with amqtt() as broker, Subscriber(broker.port) as subscriber:
+        sender = Sender(tmp_path, broker.port)
+        sent = sender.put(40)
+        assert sender.finish()
+        wait_for(lambda: len(subscriber.payloads("/events/")) >= 40, 5, "the events")
+    assert sorted(ids(subscriber.payloads("/events/"))) == sorted(sent)
+    assert "knows no MQTT 5" in caplog.text
+
+
+V311_ACCEPTED = b"\x20\x02\x00\x00"
+V5_ACCEPTED = b"\x20\x03\x00\x00\x00"
+
+
+@pytest.mark.parametrize(
+    "refusal", [b"\x20\x02\x00\x01", b"\x20\x03\x00\x84\x00", b""], ids=["0x01", "0x84", "drops"]
+)
+def test_an_old_broker_gets_3_1_1(tmp_path: Path, refusal: bytes) -> None:
+    """However a broker refuses version 5, it is tried with 3.1.1 and gets every event."""
+    with FakeBroker(lambda level: refusal if level == 5 else V311_ACCEPTED) as broker:
+        sender = Sender(tmp_path, broker.port)
+        sender.put(10)
+        assert sender.finish()
+    assert broker.levels[:2] == [5, 4]
+    assert len(broker.published) == 12
+
+
+def test_a_silent_broker_is_given_up(tmp_path: Path) -> None:
+    """A broker that accepts the connection and says nothing is left after the limit, and tried again."""
+    with FakeBroker(lambda _: b"") as broker:
+        broker._on_connect = lambda _: b"\xd0\x00\x00\x00"  # a ping answer is no CONNACK
+        sender = Sender(tmp_path, broker.port, connect_timeout_s=0.3)
+        wait_for(lambda: sender.publisher.state.last_error, 5, "the limit")
+        sender.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "state"), [(0x97, "queued"), (0x99, "evicted"), (0x90, "evicted"), (0x10, "confirmed")]
+)
+def test_reason_codes_of_a_puback(tmp_path: Path, code: int, state: str) -> None:
+    """Over quota is kept, a dead letter is given up and reported as a gap, no subscriber counts as delivered."""
+    answer = lambda mid: struct.pack("!BBHB", 0x40, 3, mid, code)  # noqa: E731
+    with FakeBroker(lambda _: V5_ACCEPTED, answer) as broker:
+        sender = Sender(tmp_path, broker.port)
+        sender.put(1)
+        assert sender.outbox.flush(5)
+        wait_for(lambda: any(b"/events/" in p for p in broker.published), 5, "the event")
+        wait_for(lambda: getattr(sender.outbox.counts()[Lane.P0], state) == 1, 5, state)
+        if code == 0x99:
+            wait_for(lambda: any(b'"rejected"' in p for p in broker.published), 5, "the gap")
+        sender.close()
+
+
+def test_a_broker_that_drops_at_every_publish_is_not_hammered(tmp_path: Path) -> None:
+    """A CONNACK alone does not shorten the wait before the next try."""
+    with FakeBroker(lambda _: V5_ACCEPTED, lambda _: None) as broker:
+        sender = Sender(tmp_path, broker.port, backoff_first_s=0.05, backoff_max_s=30)
+        sender.put(1)
+        wait_for(lambda: sender.transport._backoff._failures >= 4, 20, "some tries")
+        sender.close()
+    assert broker.published == []
+
+
+WRITER = """
+import sys
+sys.path[:0] = [{tests!r}]
+from pathlib import Path
+import test_mqtt
+sender = test_mqtt.Sender(Path(sys.argv[1]), int(sys.argv[2]))
+while True:
+    for name in sender.put(50):
+        pass
+    sender.outbox.flush(5)
+"""
+
+
+def test_kill_9_of_the_publisher_loses_nothing_committed(tmp_path: Path, broker: Any) -> None:
+    """Killed while it puts and sends: every row that was committed arrives, in order within its lane."""
+    code = WRITER.format(tests=str(Path(__file__).parent))
+    with Subscriber(broker.port, "edge/+/events/#") as subscriber:
+        child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(broker.port)])
+        wait_for(lambda: len(subscriber.messages) > 200, 20, "events to flow")
+        child.kill()
+        child.wait()
+        sender = Sender(tmp_path, broker.port)
+        previous = sender.outbox.previous
+        assert previous is not None
+        assert sender.finish()
+        total = previous.last_seq["P0"] + previous.last_seq["P1"]
+        wait_for(lambda: len(ids(subscriber.payloads("/events/"))) >= total, 10, "all that was committed")
+        seen = ids(subscriber.payloads("/events/"))
+    assert len(seen) == total
+    assert lane_order_holds(seen)

@@ -1,0 +1,162 @@
+"""The inference loop: order, overlap, freshness and faults, with an engine the tests hold by the hand."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agent.mailbox import Mailbox
+from agent.messages import Geometry, ModelInput
+from agent.overlap import Overlap
+
+WHOLE = Geometry(1, 1, 0, 0)
+
+
+def frame(seq: int) -> Any:
+    return SimpleNamespace(seq=seq, camera="c")
+
+
+class HeldEngine:
+    """An engine whose inferences end when the test says so."""
+
+    def __init__(self) -> None:
+        self.started: list[int] = []
+        self.running = threading.Semaphore(0)
+        self.permits = threading.Semaphore(0)
+
+    def infer(self, tensor: Any) -> tuple[Any, ...]:
+        self.started.append(int(tensor[0]))
+        self.running.release()
+        assert self.permits.acquire(timeout=10)
+        return (tensor,)
+
+
+class Recorder:
+    """Stages that only note what they are given."""
+
+    def __init__(self) -> None:
+        self.prepared: list[int] = []
+        self.finished: list[int] = []
+        self.any_prepared = threading.Semaphore(0)
+
+    def prepare(self, given: Any) -> ModelInput:
+        self.prepared.append(given.seq)
+        self.any_prepared.release()
+        return ModelInput(np.array([given.seq]), WHOLE)
+
+    def finish(self, given: Any, geometry: Geometry, outputs: Any) -> None:
+        assert int(outputs[0][0]) == given.seq, "outputs belong to another frame"
+        self.finished.append(given.seq)
+
+
+def start(overlap: Overlap) -> threading.Thread:
+    thread = threading.Thread(target=overlap.run)
+    thread.start()
+    return thread
+
+
+def test_fastest_takes_every_frame_in_order() -> None:
+    """With a blocking mailbox each frame is inferred once, in order, with its own outputs."""
+    bell, engine, stages = threading.Condition(), HeldEngine(), Recorder()
+    mailbox = Mailbox(bell, blocking=True)
+    engine.permits.release(100)
+    thread = start(Overlap([(mailbox, stages)], engine, bell, eager=True))
+    for seq in range(100):
+        mailbox.put(frame(seq))
+    mailbox.close()
+    thread.join(10)
+    assert stages.finished == list(range(100))
+
+
+def test_the_next_frame_is_prepared_while_the_network_runs() -> None:
+    """At full speed the second frame is ready before the first inference has ended, and no third is taken."""
+    bell, engine, stages = threading.Condition(), HeldEngine(), Recorder()
+    mailbox = Mailbox(bell, blocking=True)
+    thread = start(Overlap([(mailbox, stages)], engine, bell, eager=True))
+    for seq in range(3):
+        mailbox.put(frame(seq))
+    for _ in range(2):
+        assert stages.any_prepared.acquire(timeout=5)
+    assert mailbox.full
+    assert stages.prepared == [0, 1]
+    assert stages.finished == []
+    engine.permits.release(3)
+    mailbox.close()
+    thread.join(10)
+    assert stages.finished == [0, 1, 2]
+
+
+def test_a_live_engine_gets_the_newest_frame() -> None:
+    """Frames that come while the engine is busy are replaced, and the last of them is inferred next."""
+    now_s = [0.0]
+    bell, engine, stages = threading.Condition(), HeldEngine(), Recorder()
+    mailbox = Mailbox(bell)
+    overlap = Overlap([(mailbox, stages)], engine, bell, eager=False, clock=lambda: now_s[0])
+    overlap.times.infer_s = 1.0  # as measured before: the next frame is not needed for a second
+    thread = start(overlap)
+    mailbox.put(frame(0))
+    assert engine.running.acquire(timeout=5)
+    for seq in range(1, 6):
+        mailbox.put(frame(seq))
+    now_s[0] = 0.999
+    with bell:
+        bell.notify_all()
+    assert stages.any_prepared.acquire(timeout=5)
+    assert stages.any_prepared.acquire(timeout=5)
+    assert stages.prepared == [0, 5]
+    assert mailbox.replaced == 4
+    engine.permits.release(2)
+    mailbox.close()
+    thread.join(10)
+    assert stages.finished == [0, 5]
+
+
+def test_a_lone_frame_is_finished_without_waiting_for_the_next() -> None:
+    """On a slow camera a result is used as soon as it is there."""
+    bell, engine, stages = threading.Condition(), HeldEngine(), Recorder()
+    done = threading.Event()
+    stages.finish = lambda *_: done.set()  # type: ignore[method-assign,assignment]
+    mailbox = Mailbox(bell)
+    thread = start(Overlap([(mailbox, stages)], engine, bell, eager=False))
+    mailbox.put(frame(0))
+    engine.permits.release()
+    assert done.wait(5)
+    mailbox.close()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_cameras_take_turns() -> None:
+    """A camera that always has a frame does not starve the other."""
+    bell, engine = threading.Condition(), HeldEngine()
+    greedy, modest = Recorder(), Recorder()
+    boxes = [Mailbox(bell, blocking=True), Mailbox(bell, blocking=True)]
+    overlap = Overlap([(boxes[0], greedy), (boxes[1], modest)], engine, bell, eager=True)
+    boxes[0].put(frame(0))
+    boxes[1].put(frame(1))
+    thread = start(overlap)
+    assert greedy.any_prepared.acquire(timeout=5)
+    boxes[0].put(frame(2))
+    engine.permits.release(10)
+    for box in boxes:
+        box.close()
+    thread.join(10)
+    assert engine.started == [0, 1, 2]
+
+
+def test_what_the_engine_raises_comes_out_of_run() -> None:
+    """A fault of the engine ends the loop and is not swallowed."""
+
+    class Broken:
+        def infer(self, tensor: Any) -> Any:
+            raise RuntimeError("broken")
+
+    bell = threading.Condition()
+    mailbox = Mailbox(bell)
+    mailbox.put(frame(0))
+    with pytest.raises(RuntimeError, match="broken"):
+        Overlap([(mailbox, Recorder())], Broken(), bell, eager=False).run()  # type: ignore[arg-type]
