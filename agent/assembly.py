@@ -9,7 +9,7 @@ from agent.decode import make_decoder
 from agent.events import EventMachine
 from agent.pipeline import Pipeline
 from agent.preprocess import Preprocessor
-from agent.tracker import Tracker, TrackerOptions
+from agent.tracker import Tracker, options_for
 from agent.zones import Masks
 
 if TYPE_CHECKING:
@@ -27,11 +27,12 @@ def build_pipeline(
     min_score: float = 1.0,
     event_prefix: str = "event",
 ) -> Pipeline:
-    """Return the chain of `camera` around `engine`, with detections down to `min_score` and what tracking needs.
+    """Return the chain of `camera` around `engine`, with detections down to `min_score`, or tracking needs.
 
     Raises BadData when the model is not what its manifest says, BadConfig for labels that it does not have.
     """
-    manifest, tracking = bundle.manifest, TrackerOptions()
+    manifest = bundle.manifest
+    tracking = options_for(detect, manifest.decoder.score_threshold)
     numbers = iter(range(1, sys.maxsize))
     return Pipeline(
         preprocess=Preprocessor(manifest.input, engine.input, layout=bundle.artifact("tflite").layout),

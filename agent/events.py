@@ -200,5 +200,5 @@ def _changed(thing: _Object, sent: Event) -> bool:
         thing.zones != sent.zones
         or thing.stillness.still != sent.stationary
         or thing.top_score >= sent.top_score + _BETTER
-        or iou(thing.box, sent.box) == 0.0
+        or (not thing.stillness.still and iou(thing.box, sent.box) == 0.0)
     )

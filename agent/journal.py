@@ -59,7 +59,7 @@ def split_key(key: int) -> tuple[int, int, int]:
 class Journal:
     """Rows by key. `read` and `keys` belong to one thread, the rest to another: each has its own connection.
 
-    A file that SQLite can't read is renamed to *.damaged-<time> and a new one begun; `damaged` holds its path.
+    A file that SQLite can't read is renamed to *.damaged-<time> and a new one begun: see `damaged`.
     Raises CannotCreate when there can be no file, TryAgain when another process has it.
     """
 
@@ -135,7 +135,10 @@ class Journal:
             self._writer.executemany("DELETE FROM message WHERE key = ?", ((key,) for key in deleted))
             self._writer.executemany(
                 "INSERT OR REPLACE INTO message VALUES (?, ?, ?, ?, ?)",
-                ((r.key, r.topic, r.retain, r.payload, _crc(r.key, r.topic, r.payload)) for r in rows),
+                (
+                    (r.key, r.topic, r.retain, r.payload, _crc(r.key, r.topic.encode(), r.payload))
+                    for r in rows
+                ),
             )
             self._writer.executemany(
                 "INSERT OR REPLACE INTO last_seq VALUES (?, ?, ?)",
@@ -145,13 +148,10 @@ class Journal:
     def read(self, first: int, end: int, limit: int) -> list[Stored]:
         """Return up to `limit` committed rows with first <= key < end, ascending. Raises sqlite3.Error."""
         query = (
-            "SELECT key, topic, retain, payload, crc FROM message"
+            "SELECT key, cast(topic AS BLOB), retain, cast(payload AS BLOB), crc FROM message"
             " WHERE key >= ? AND key < ? ORDER BY key LIMIT ?"
         )
-        return [
-            Stored(key, topic, bool(retain), payload, intact=crc == _crc(key, topic, payload))
-            for key, topic, retain, payload, crc in self._reader.execute(query, (first, end, limit))
-        ]
+        return [_stored(*row) for row in self._reader.execute(query, (first, end, limit))]
 
     def keys(self, limit: int) -> list[int]:
         """Return the first `limit` committed keys, for the reading thread."""
@@ -269,5 +269,12 @@ def _cannot(path: Path, fault: Exception) -> CannotCreate:
     )
 
 
-def _crc(key: int, topic: str, payload: bytes) -> int:
-    return zlib.crc32(payload, zlib.crc32(f"{key} {topic}".encode()))
+def _stored(key: int, topic: bytes | None, retain: object, payload: bytes | None, crc: object) -> Stored:
+    """Return the row; a damaged one may hold anything, so that nothing is taken for what it should be."""
+    topic, payload = topic or b"", payload or b""
+    intact = crc == _crc(key, topic, payload)
+    return Stored(key, topic.decode(errors="replace"), bool(retain), payload, intact)
+
+
+def _crc(key: int, topic: bytes, payload: bytes) -> int:
+    return zlib.crc32(payload, zlib.crc32(topic, zlib.crc32(str(key).encode())))

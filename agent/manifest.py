@@ -34,7 +34,7 @@ class InputSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     height: int
     colour: Literal["rgb", "bgr"] = "rgb"
     resize: Literal["letterbox", "letterbox_center", "stretch", "center_crop"] = "stretch"
-    interpolation: Literal["area", "bilinear", "bicubic", "lanczos", "point"] = "area"
+    interpolation: Literal["area", "bilinear", "fast_bilinear", "bicubic", "lanczos", "point"] = "area"
     pad: int = 114
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)

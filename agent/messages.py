@@ -54,7 +54,8 @@ class Geometry:
         """Map boxes (n, 4), fractions of the model input, to fractions of the frame, clipped to it."""
         offset = np.array([self.offset_x, self.offset_y] * 2, np.float32)
         scale = np.array([self.scale_x, self.scale_y] * 2, np.float32)
-        return np.clip((xyxy - offset) / scale, 0.0, 1.0).astype(np.float32, copy=False)
+        on_frame: NDArray[np.float32] = np.clip((xyxy - offset) / scale, np.float32(0), np.float32(1))
+        return on_frame
 
 
 @dataclass(frozen=True, slots=True, eq=False)

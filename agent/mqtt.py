@@ -14,7 +14,7 @@ import ssl
 import time
 from collections import deque
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from paho.mqtt.client import Client
@@ -46,7 +46,10 @@ _PACKET_OVERHEAD_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class MqttOptions:
-    """Where the broker is and how to talk to it. `tls` without `ca_file` trusts the system's authorities."""
+    """Where the broker is and how to talk to it.
+
+    `tls` without `ca_file` trusts the system's authorities; `protocol` "auto" is 5, else 3.1.1.
+    """
 
     host: str
     port: int = 1883
@@ -57,6 +60,7 @@ class MqttOptions:
     cert_file: Path | None = None
     key_file: Path | None = None
     client_id: str = ""
+    protocol: Literal["auto", "3.1.1"] = "auto"
     keepalive_s: int = 30
     max_in_flight: int = 64
     connect_timeout_s: float = 10.0
@@ -75,7 +79,7 @@ class MqttOptions:
 
 
 def parse_url(url: str, **more: Any) -> MqttOptions:
-    """Return the options of mqtt[s]://[user[:password]@]host[:port]; `more` sets others.
+    """Return the options of mqtt[s]://[user[:password]@]host[:port][?protocol=3.1.1]; `more` sets others.
 
     Raises UsageError.
     """
@@ -85,14 +89,17 @@ def parse_url(url: str, **more: Any) -> MqttOptions:
         port = parts.port
     except ValueError as fault:
         raise UsageError("broker URL", seen=redact(url), fix=fix) from fault
-    if parts.scheme not in {"mqtt", "mqtts"} or not parts.hostname or parts.path.strip("/") or parts.query:
+    if parts.scheme not in {"mqtt", "mqtts"} or not parts.hostname or parts.path.strip("/"):
         raise UsageError("broker URL", seen=redact(url), fix=fix)
+    if parts.query not in {"", "protocol=3.1.1"}:
+        raise UsageError("broker URL", seen=redact(url), fix="the one option there is: ?protocol=3.1.1")
     tls = parts.scheme == "mqtts"
+    old: dict[str, Any] = {"protocol": "3.1.1"} if parts.query else {}
     login = {
         "username": None if parts.username is None else unquote(parts.username),
         "password": None if parts.password is None else unquote(parts.password),
     }
-    return MqttOptions(parts.hostname, port or (8883 if tls else 1883), tls=tls, **{**login, **more})
+    return MqttOptions(parts.hostname, port or (8883 if tls else 1883), tls=tls, **{**login, **old, **more})
 
 
 class MqttTransport:
@@ -112,14 +119,15 @@ class MqttTransport:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not options.client_id and presence is not None:
-            # The same name every time: a broker ends the old connection, and sends its will, before the birth.
+            # The same name every time: a broker ends the old connection, with its will, before the birth.
             options = replace(options, client_id=presence.topic.rpartition("/")[0])
         self._options, self._presence, self._clock = options, presence, clock
         rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
         self._backoff = Backoff(first_s=options.backoff_first_s, max_s=options.backoff_max_s, rng=rng)
         self._tls = _tls_context(options) if options.tls else None
         self._client: Client | None = None
-        self._protocol = _V5
+        self._first = _V5 if options.protocol == "auto" else _V311
+        self._protocol = self._first
         self._said_old = False
         self._session, self._connected, self._error = 0, False, ""
         self._under_way: dict[int, Key] = {}
@@ -168,7 +176,8 @@ class MqttTransport:
         if self._client is None and now_s >= self._next_try_s:
             self._connect()
         elif self._client is not None and not self._connected and now_s >= self._deadline_s:
-            self._drop(f"no CONNACK within {self._options.connect_timeout_s:g} s")
+            limit = f"no CONNACK within {self._options.connect_timeout_s:g} s"
+            self._drop(limit, next_protocol=self._other())
         if not self._reports:
             self._wait(timeout_s)
         self._work()
@@ -188,12 +197,14 @@ class MqttTransport:
 
     def close(self) -> None:
         """Say DISCONNECT, so that the broker keeps the will to itself, and close."""
-        if self._client is not None and self._connected:
-            self._client.disconnect()
+        client = self._client
+        if client is not None and self._connected:
+            client.on_disconnect = None
+            client.disconnect()
             end_s = time.monotonic() + 1.0
-            while self._client is not None and self._client.want_write() and time.monotonic() < end_s:
+            while client.want_write() and client.socket() is not None and time.monotonic() < end_s:
                 self._wait(0.1)
-                self._client.loop_write()
+                client.loop_write()
         self._forget_connection()
         for end in (self._wake_in, self._wake_out):
             end.close()
@@ -313,11 +324,10 @@ class MqttTransport:
         _given: Properties | None,
     ) -> None:
         if client is self._client:
-            other = _V311 if self._protocol is _V5 else _V5
             sender = (
                 "the broker disconnected" if flags.is_disconnect_packet_from_server else "connection lost"
             )
-            self._drop(f"{sender}: {reason}", next_protocol=_V5 if self._connected else other)
+            self._drop(f"{sender}: {reason}", next_protocol=None if self._connected else self._other())
 
     def _on_publish(
         self, client: Client, _data: Any, mid: int, reason: ReasonCode, _given: Properties | None
@@ -332,16 +342,16 @@ class MqttTransport:
 
     # -- the end of a connection --
 
-    def _drop(self, why: str, *, next_protocol: MQTTProtocolVersion = _V5) -> None:
+    def _drop(self, why: str, *, next_protocol: MQTTProtocolVersion | None = None) -> None:
         """Give the connection up, report what was under way as lost, and say when to try again.
 
-        A broker that closes without a CONNACK may not know MQTT 5: the next try is with the other version.
+        A broker that gives no CONNACK may not know MQTT 5 (amqtt is silent): the next try is with the other.
         A connection that stood begins with 5 again, so that a restarting broker is not taken for an old one.
         """
         stood, lasted_s = self._connected, self._clock() - self._since_s
         if stood and (lasted_s >= self._options.stable_s or self._confirmed >= self._options.max_in_flight):
             self._backoff.reset()
-        self._protocol = next_protocol
+        self._protocol = next_protocol or self._first
         wait_s = self._backoff.next_s()
         self._forget_connection()
         self._next_try_s = self._clock() + wait_s
@@ -349,6 +359,10 @@ class MqttTransport:
             log.warning("broker %s: %s; messages are kept and sent later", self._options.where, why)
         log.debug("broker %s: next try in %.1f s", self._options.where, wait_s)
         self._error = why
+
+    def _other(self) -> MQTTProtocolVersion:
+        """Return the version to try after one that was met with silence."""
+        return _V311 if self._protocol is _V5 else self._first
 
     def _forget_connection(self) -> None:
         client, self._client = self._client, None

@@ -168,7 +168,8 @@ class Outbox:
         """Commit all that was put or confirmed so far; return whether that was done within `timeout_s`."""
         with self._changed:
             target = self._changes
-            self._schedule(0.0)
+            if self._durable < target:
+                self._schedule(0.0)
             return self._changed.wait_for(lambda: self._durable >= target, timeout_s)
 
     def counts(self) -> dict[Lane, Counts]:
@@ -412,7 +413,9 @@ class Outbox:
             self._committing = {}
             self._durable = changes
             self._changed.notify_all()
-        self._evict()
+            closing = self._closing
+        if not closing:
+            self._evict()
 
     def _put_back(self, fault: Exception) -> None:
         """Keep in memory what the disk did not take, within the bound, and try again later."""

@@ -14,10 +14,10 @@ from agent.filesink import FileTransport
 from agent.mqtt import MqttTransport, parse_url
 from agent.outbox import Outbox
 from agent.publisher import Publisher
-from agent.transport import Presence
+from agent.transport import Presence, Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _FLUSH_S = 5.0
 
@@ -48,9 +48,7 @@ def open_outlet(
     Raises CannotCreate, TryAgain (another agent has this outbox), BadConfig or UsageError.
     """
     topics, identity = wire.topics(root=topic_root, device=device), wire.Identity(device, wire.boot_id())
-    mqtt = parse_url(broker) if broker is not None else None
-    file = None if mqtt is not None else FileTransport(sink if sink == "-" else Path(sink))
-    name = "outbox.db" if mqtt is not None else f"sink-{_key(sink)}.db"
+    name, transport_for = _way_out(broker, sink)
     with Outbox(_made(state_dir) / name, device=device, gap_topic=topics.gap) as outbox:
         presence = Presence(
             topics.status,
@@ -59,13 +57,21 @@ def open_outlet(
             ),
             will=wire.encode_offline(identity, version=__version__, epoch=outbox.epoch),
         )
-        transport = file or MqttTransport(mqtt, presence=presence)
-        publisher = Publisher(outbox, transport, presence=presence)
+        publisher = Publisher(outbox, transport_for(presence), presence=presence)
         publisher.start()
         try:
             yield Outlet(outbox, publisher, topics, identity)
         finally:
             publisher.stop()
+
+
+def _way_out(broker: str | None, sink: str) -> tuple[str, Callable[[Presence], Transport]]:
+    """Return the name of the outbox file, and what makes the transport once the outbox has its epoch."""
+    if broker is not None:
+        options = parse_url(broker)
+        return "outbox.db", lambda presence: MqttTransport(options, presence=presence)
+    file = FileTransport("-" if sink == "-" else Path(sink))
+    return f"sink-{_key(sink)}.db", lambda _: file
 
 
 def _key(sink: str) -> str:

@@ -59,8 +59,11 @@ class Pipeline:
         detections = _on_frame(raw, geometry)
         if self._keep is not None and len(detections):
             detections = detections[self._keep(detections.xyxy)]
-        tracks = self._tracker.update(detections, frame.time_s)
-        return Result(frame, detections, tracks, self._events.update(tracks, frame.time_s))
+        width, height = frame.size
+        aspect = width / height
+        tracks = self._tracker.update(detections, frame.time_s, aspect=aspect)
+        events = self._events.update(tracks, frame.time_s, aspect=aspect)
+        return Result(frame, detections, tracks, events)
 
     def counts(self) -> dict[str, tuple[int, int]]:
         """Return (objects present, those of them that move) per label, as of the last frame."""

@@ -32,6 +32,15 @@ _MATRIX = {
     10: Colorspace.BT2020,
 }
 
+_INTERPOLATION = {
+    "area": Interpolation.AREA,
+    "bilinear": Interpolation.BILINEAR,
+    "fast_bilinear": Interpolation.FAST_BILINEAR,
+    "bicubic": Interpolation.BICUBIC,
+    "lanczos": Interpolation.LANCZOS,
+    "point": Interpolation.POINT,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Placement:
@@ -79,14 +88,14 @@ def colour_of(picture: av.VideoFrame) -> tuple[Colorspace, ColorRange]:
 class Preprocessor:
     """Turns pictures of any size and YUV format into the input of one model.
 
-    The scaler averages over the source area (swscale AREA): aliasing costs accuracy, a wider filter costs
-    time. It runs on the calling thread alone: a scaler with threads of its own fights the engine for the
-    cores. Raises BadData at construction when the engine's input is not what the manifest says.
+    The scaler runs on the calling thread alone: one with threads of its own fights the engine for the cores.
+    Raises BadData at construction when the engine's input is not what the manifest says.
     """
 
     def __init__(self, spec: InputSpec, tensor: TensorSpec, *, layout: str) -> None:
         self._target = spec.width, spec.height
         self._resize = spec.resize
+        self._interpolation = _INTERPOLATION[spec.interpolation]
         self._nchw = layout == "nchw"
         self._format = "bgr24" if spec.colour == "bgr" else "rgb24"
         self._shape = _checked_shape(spec, tensor, nchw=self._nchw)
@@ -124,15 +133,17 @@ class Preprocessor:
             src_colorspace=matrix,
             src_color_range=colour_range,
             dst_color_range=ColorRange.JPEG,
-            interpolation=Interpolation.AREA,
+            interpolation=self._interpolation,
             threads=1,
         )
         plane = scaled.planes[0]
-        rows = np.frombuffer(plane, np.uint8).reshape(size[1], plane.line_size)
-        return rows[:, : size[0] * 3].reshape(size[1], size[0], 3)
+        rows = np.frombuffer(plane, np.uint8).reshape(size[1], plane.line_size)  # type: ignore[call-overload]
+        pixels: NDArray[np.uint8] = rows[:, : size[0] * 3].reshape(size[1], size[0], 3)
+        return pixels
 
     def _as_hwc(self, tensor: NDArray[Any]) -> NDArray[Any]:
-        return tensor[0].transpose(1, 2, 0) if self._nchw else tensor[0]
+        view: NDArray[Any] = tensor[0].transpose(1, 2, 0) if self._nchw else tensor[0]
+        return view
 
 
 def _checked_shape(spec: InputSpec, tensor: TensorSpec, *, nchw: bool) -> tuple[int, ...]:
@@ -180,11 +191,12 @@ def quantization_table(
 ) -> NDArray[Any]:
     """Return the stored input value of each pixel value and channel, (256, 3) in the tensor's dtype.
 
-    Rounds half up, as TFLite's quantization does for the values that occur. A tensor without scale takes the
-    normalized value as it is.
+    A tie goes up: with scales such as 1/127.5 every value is one, and split by the noise of its last digits
+    the picture would be quantized at random. A tensor without scale takes the normalized value as it is.
     """
     real = (np.arange(256)[:, None] - mean) / std
     stored = real / tensor.scale + tensor.zero_point if tensor.scale else real
     limits = np.iinfo(tensor.dtype)
-    # Six decimals absorb the float32 noise of scales such as 1/127.5, which would split ties at random.
-    return np.clip(np.floor(stored.round(6) + 0.5), limits.min, limits.max).astype(tensor.dtype)
+    stored = np.floor(stored.round(3) + 0.5)
+    table: NDArray[Any] = np.clip(stored, limits.min, limits.max).astype(tensor.dtype)
+    return table

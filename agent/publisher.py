@@ -148,8 +148,9 @@ class Publisher:
     def _round(self) -> None:
         """Send what there is room for, and settle what came back."""
         self._round_s = self._clock()
-        self._tell_retained()
-        self._send_rows()
+        if self._clock() >= self._resume_s:
+            self._tell_retained()
+            self._send_rows()
         for report in self._transport.poll(self._poll_s()):
             self._settle(report)
         self._answer_idle()
@@ -193,8 +194,6 @@ class Publisher:
             self._transport.send(message)
 
     def _send_rows(self) -> None:
-        if self._clock() < self._resume_s:
-            return
         for denied in self._denied.values():
             due = self._clock() >= denied.retry_s and self._transport.room
             if due and denied.probe.key not in self._in_flight:

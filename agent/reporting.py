@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import msgspec
 
@@ -130,7 +130,7 @@ class MotLog:
             self._file.close()
 
 
-def _create(path: Path) -> IO[str]:
+def _create(path: Path) -> TextIO:
     try:
         return path.open("w", encoding="utf-8")
     except OSError as error:
@@ -138,7 +138,7 @@ def _create(path: Path) -> IO[str]:
 
 
 @contextmanager
-def _writing(file: IO[str]) -> Iterator[None]:
+def _writing(file: TextIO) -> Iterator[None]:
     try:
         yield
     except OSError as error:

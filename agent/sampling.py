@@ -133,7 +133,8 @@ class _Motion:
     """
 
     def __init__(self, options: Sampling) -> None:
-        self._fast, self._slow = _Grid(options.max_hz), _Grid(options.min_hz)
+        self._fast, self._longest_s = _Grid(options.max_hz), 1.0 / options.min_hz
+        self._kept_s = 0.0
         self._share = options.threshold
         self._reference: NDArray[np.float32] | None = None
         self._moved_s: float | None = None
@@ -146,11 +147,10 @@ class _Motion:
         if blocks is None or self._reference is None or changed_share(blocks, self._reference) >= self._share:
             self._moved_s = time_s
         held = self._moved_s is not None and 0 <= time_s - self._moved_s < _HOLD_S
-        if not held and not self._slow.due(time_s):
+        if not held and abs(time_s - self._kept_s) < self._longest_s:
             return False
         self._fast.take(time_s)
-        self._slow.take(time_s)
-        self._reference = blocks
+        self._kept_s, self._reference = time_s, blocks
         return True
 
     def _blocks(self, luma: Luma | None) -> NDArray[np.float32] | None:
@@ -196,21 +196,22 @@ def miss_window_s(options: Sampling, source_hz: float, inference_s: float = 0.0)
 
     Infinite while the rate of the source is not known (0). The gap between two kept frames is at most the
     period and one frame of the source; in `motion` the period of `min_hz`, for an object too small or too
-    faint to count. An engine that is not done when the next frame is kept adds one `inference_s`: it then
-    takes the newest frame, which may be that much newer. Stalls of the source are not in it: they are
-    measured (`RateMeter`).
+    faint to count. An engine still busy when a frame is kept takes the newest one when it is done: a frame
+    then waited up to one `inference_s` and the next one is up to another newer. Stalls of the source are not
+    in it: they are measured (`RateMeter`).
     """
     if source_hz <= 0:
         return inf
     frame_s = 1.0 / source_hz
     if options.mode == "interval":
         widest_s = nearest_s = options.every_n * frame_s
+    elif options.mode == "uniform":
+        widest_s, nearest_s = 1.0 / options.hz + frame_s, max(_NEAREST / options.hz, frame_s)
     else:
-        slowest_hz, fastest_hz = (
-            (options.hz, options.hz) if options.mode == "uniform" else (options.min_hz, options.max_hz)
-        )
-        widest_s, nearest_s = 1.0 / slowest_hz + frame_s, max(_NEAREST / fastest_hz, frame_s)
-    return widest_s + (inference_s if inference_s > nearest_s else 0.0)
+        widest_s, nearest_s = 1.0 / options.min_hz + frame_s, max(_NEAREST / options.max_hz, frame_s)
+    if inference_s <= nearest_s:
+        return widest_s
+    return max(widest_s, inference_s + min(inference_s, widest_s))
 
 
 class RateMeter:

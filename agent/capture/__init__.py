@@ -15,7 +15,12 @@ Pace = Literal["realtime", "fastest"]
 
 @dataclass(slots=True)
 class SourceStats:
-    """What a source has met so far; written by the capture thread alone, read by anyone."""
+    """What a source has met so far; each field written by one thread, read by anyone.
+
+    `packets` and `frames` count all of the run. Dropped: `waited_for_key_frame` packets before the first key
+    frame of a connection, `undecodable_packets`, and `late_packets` of a live source that the decoder was
+    seconds behind. `gaps` are steps of the PTS of more than 1.5 usual ones.
+    """
 
     packets: int = 0
     frames: int = 0

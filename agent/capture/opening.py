@@ -46,8 +46,8 @@ av.logging.set_level(None)
 class Session:
     """One open connection or file: a container, and the decoder of its video stream.
 
-    `timed` says that the PTS are the source's own, `time_base` is their unit in seconds. `frame_rate_hz` and
-    `frame_count` are 0 where the container does not tell.
+    `timed` says that the PTS are the source's own, `time_base` is their unit in seconds. `frame_rate_hz`,
+    `frame_count` and `duration_s` are 0 where the container does not tell.
     """
 
     container: InputContainer
@@ -58,6 +58,7 @@ class Session:
     time_base: Fraction
     frame_rate_hz: float
     frame_count: int
+    duration_s: float
 
     def close(self) -> None:
         """Release the connection; packets and frames that were handed out stay valid."""
@@ -150,6 +151,7 @@ def _session(container: InputContainer, url: str) -> Session:
         stream.time_base or Fraction(1, 90000),
         float(rate or 0),
         0 if live else stream.frames,
+        0.0 if live else (container.duration or 0) / av.time_base,
     )
 
 

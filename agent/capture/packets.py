@@ -30,21 +30,24 @@ class Arrival:
     arrived_s: float
 
 
-def read_packets(session: Session, now: Callable[[], float]) -> Iterator[Arrival]:
-    """Yield the video packets of `session`, with None at its end. Raises av.FFmpegError.
+def read_packets(session: Session, now: Callable[[], float]) -> Iterator[Arrival | None]:
+    """Yield the video packets of `session`, None for those of other streams; at last its end.
 
     PyAV ends with empty packets, and some files have empty ones within, which a decoder takes for the end:
-    they are left out. Data that FFmpeg can't parse is stepped over, up to MAX_BAD_READS times in a row.
+    they are left out. Data of a file that FFmpeg can't parse is stepped over, up to MAX_BAD_READS times in a
+    row. A live source raises av.FFmpegError, for its silence may look like bad data.
     """
     bad_reads = 0
     while bad_reads < MAX_BAD_READS:
         try:
             for packet in session.container.demux():
                 bad_reads = 0
-                if packet.size and packet.stream_index == session.stream_index:
-                    yield Arrival(packet, session, now())
+                wanted = packet.size and packet.stream_index == session.stream_index
+                yield Arrival(packet, session, now()) if wanted else None
             break
         except av.error.InvalidDataError:
+            if session.live:
+                raise
             bad_reads += 1
     yield Arrival(None, session, now())
 

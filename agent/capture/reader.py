@@ -55,7 +55,8 @@ class Reader:
         self._backoff, self._stats, self._now = backoff, stats, now
         self._queue = PacketQueue()
         self._stop = threading.Event()
-        self._stalled = threading.Event()
+        self._given_up: Session | None = None
+        self._last_arrival_s = 0.0
         self._first: SimpleQueue[Session | BaseException] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=f"read {camera}", daemon=True)
 
@@ -84,9 +85,9 @@ class Reader:
         except EOFError:
             return
 
-    def give_up_connection(self) -> None:
+    def give_up(self, session: Session) -> None:
         """Packets come, but nothing can be made of them: connect again."""
-        self._stalled.set()
+        self._given_up = session
 
     def close(self) -> None:
         """End `arrivals()` at once and the thread soon; from any thread, any number of times."""
@@ -124,21 +125,28 @@ class Reader:
             session = self._reconnect(reason)
 
     def _read(self, session: Session) -> None:
-        self._stalled.clear()
+        self._last_arrival_s = self._now()
         for arrival in read_packets(session, self._now):
             if self._stop.is_set():
                 return
-            if self._stalled.is_set():
-                raise Stalled("no picture")
-            self._queue.put(arrival)
+            if session.live and self._given_up is session:
+                raise Stalled("packets come, but no picture")
+            if session.live and self._silent():
+                raise Stalled
+            if arrival is not None:
+                self._last_arrival_s = arrival.arrived_s
+                self._queue.put(arrival)
+
+    def _silent(self) -> bool:
+        return self._now() - self._last_arrival_s >= self._options.stall_timeout_s
 
     def _lost(self, session: Session, error: av.FFmpegError | Stalled) -> str:
         """Count and name why a live session ended; a finite one is an error for the consumer."""
         if isinstance(error, av.FFmpegError) and not session.live:
             raise faults.explain(error, self._url, waited_s=0.0, limit_s=1.0) from None
-        if isinstance(error, (Stalled, av.error.ExitError, av.error.TimeoutError)):
+        if isinstance(error, Stalled) or self._silent():
             self._stats.stalls += 1
-            return f"no picture for {self._options.stall_timeout_s:g} s"
+            return f"silent for {self._options.stall_timeout_s:g} s" if self._silent() else str(error)
         return error.strerror or type(error).__name__
 
     def _reconnect(self, reason: str) -> Session | None:

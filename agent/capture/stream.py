@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 MAX_BAD_PACKETS = 300
 """So many packets in a row that can't be decoded: a file is refused, a camera is connected anew."""
+EARLY_END_S = 1.5
+KEY_FRAME_PATIENCE_S = 60.0
+"""So long a camera may take for its next key frame; some send one every 20 s."""
 log = logging.getLogger(__name__)
 
 
@@ -66,6 +69,7 @@ class StreamSource:
         self._awaiting_key = True
         self._bad_packets = 0
         self._last_progress_s = 0.0
+        self._first_s = self._last_s = 0.0
 
     @property
     def live(self) -> bool:
@@ -110,7 +114,7 @@ class StreamSource:
                         return
                     yield frame
                     self._last_progress_s = self._now()
-            self._check_end()
+            self._check_end(self._session)
         finally:
             self._release()
 
@@ -150,15 +154,17 @@ class StreamSource:
                 dropped = self._reader.dropped
                 self.stats.late_packets, self._awaiting_key = dropped, True
             yield arrival
-            if self.live and self._now() - self._last_progress_s > self._options.stall_timeout_s:
-                self._give_up_connection()
+            patience_s = KEY_FRAME_PATIENCE_S if self._awaiting_key else self._options.stall_timeout_s
+            if self.live and self._now() - self._last_progress_s > patience_s:
+                self._give_up(arrival.session)
 
     def _file_arrivals(self, session: Session) -> Iterator[Arrival]:
         try:
             for arrival in read_packets(session, self._now):
                 if self._stop.is_set():
                     return
-                yield arrival
+                if arrival is not None:
+                    yield arrival
         except av.FFmpegError as error:
             log.warning(
                 "camera %s: reading stopped: %s (%s)", self._camera, error.strerror, redact(self._url)
@@ -182,29 +188,30 @@ class StreamSource:
         try:
             pictures = arrival.session.decoder.decode(packet)
         except av.FFmpegError:
-            self._bad_packet()
+            self._bad_packet(arrival.session)
             return []
         self._bad_packets = 0
         return pictures
 
-    def _bad_packet(self) -> None:
+    def _bad_packet(self, session: Session) -> None:
         self.stats.undecodable_packets += 1
         self._bad_packets += 1
         if self._bad_packets < MAX_BAD_PACKETS:
             return
-        if not self.live:
+        if not session.live:
             raise self._undecodable()
-        self._give_up_connection()
+        self._give_up(session)
 
-    def _give_up_connection(self) -> None:
+    def _give_up(self, session: Session) -> None:
         self._bad_packets, self._last_progress_s = 0, self._now()
         if self._reader is not None:
-            self._reader.give_up_connection()
+            self._reader.give_up(session)
 
     def _frame(self, picture: VideoFrame, arrival: Arrival) -> Frame:
         self._note_format(picture)
         moment = self._timeline.place(picture, arrival.session, arrived_s=arrival.arrived_s)
         seq, self.stats.frames = self.stats.frames, self.stats.frames + 1
+        self._first_s, self._last_s = (self._first_s if seq else moment.time_s), moment.time_s
         return Frame(self._camera, seq, *moment, picture)
 
     def _note_format(self, picture: VideoFrame) -> None:
@@ -213,20 +220,16 @@ class StreamSource:
             self.stats.resolution_changes += 1
         self._format = seen
 
-    def _check_end(self) -> None:
+    def _check_end(self, session: Session) -> None:
         """At the end of a clip: complain when it had nothing, warn when it had less than it said."""
         if self._stop.is_set():
             return
         if self.stats.frames == 0:
             raise self._undecodable()
-        missing = self.frame_count - self.stats.frames
-        if missing > 0:
-            log.warning(
-                "camera %s: ended %d frames early, truncated file? %s",
-                self._camera,
-                missing,
-                redact(self._url),
-            )
+        missing_s = session.duration_s - (self._last_s - self._first_s)
+        if session.frame_count > self.stats.frames or (not session.frame_count and missing_s > EARLY_END_S):
+            left = f"{self.stats.frames} frames, {missing_s:.1f} s early"
+            log.warning("camera %s: truncated? ended after %s: %s", self._camera, left, redact(self._url))
 
     def _release(self) -> None:
         if self._reader is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from agent.decode.nms import TOP_DETECTIONS, best
-from agent.decode.tensors import check_finite, dequantize, misfit, stored_limit, to_detections
+from agent.decode.tensors import check_scores, dequantize, misfit, stored_limit, to_detections
 from agent.messages import Detections
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class CenterNetDecoder:
         """Decode one frame."""
         heat, reach = outputs if self.heat_first else (outputs[1], outputs[0])
         flat = heat.reshape(-1)
-        check_finite(flat)
+        check_scores(flat)
         points = np.flatnonzero(flat >= self.limit)
         points = points[_is_peak(flat, points, self.heat.shape[1:])]
         score = dequantize(self.heat, flat[points])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from agent.decode.nms import best
-from agent.decode.tensors import check_finite, dequantize, misfit, stored_limit, to_detections
+from agent.decode.tensors import check_scores, dequantize, misfit, stored_limit, to_detections
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +34,7 @@ class ClassificationDecoder:
     def __call__(self, outputs: Sequence[NDArray[Any]]) -> Detections:
         """Decode one frame into its best classes, five at most."""
         stored = outputs[0].reshape(-1)
-        check_finite(stored)
+        check_scores(stored)
         if self.softmax:
             probability = _softmax(dequantize(self.spec, stored))
             rows = np.flatnonzero(probability >= self.min_score)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from agent.decode.nms import nms
-from agent.decode.tensors import check_finite, dequantize, misfit, stored_limit, to_detections
+from agent.decode.tensors import check_scores, dequantize, misfit, stored_limit, to_detections
 from agent.messages import Detections
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class SsdDecoder:
         """Decode one frame; each anchor stands for its best class."""
         scores = outputs[0 if self.scores_first else 1].reshape(len(self.centre), -1)[:, 1:]
         peak = scores.max(axis=1) if scores.shape[1] > 1 else scores[:, 0]
-        check_finite(peak)
+        check_scores(peak)
         rows = np.flatnonzero(peak >= self.limit)
         score = dequantize(self.scores, peak[rows])
         rows, score = rows[score >= self.min_score], score[score >= self.min_score]

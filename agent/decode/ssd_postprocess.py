@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agent.decode.tensors import check_classes, check_finite, dequantize, misfit, stored_limit, to_detections
+from agent.decode.tensors import (
+    check_classes,
+    check_finite,
+    check_scores,
+    dequantize,
+    misfit,
+    stored_limit,
+    to_detections,
+)
 from agent.errors import BadData
 
 if TYPE_CHECKING:
@@ -56,7 +64,7 @@ class PostProcessDecoder:
             raise BadData(f"outputs are not {_EXPECTED}", seen=shapes, fix=fix)
         spec = self.specs[order[2]]
         stored = scores.reshape(n)[: max(0, int(count.item()))]
-        check_finite(stored)
+        check_scores(stored)
         rows = np.flatnonzero(stored >= stored_limit(spec, float(self.min_score)))
         score = dequantize(spec, stored[rows])
         rows, score = rows[score >= self.min_score], score[score >= self.min_score]

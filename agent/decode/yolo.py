@@ -11,6 +11,7 @@ from agent.decode.nms import TOP_DETECTIONS, best, nms
 from agent.decode.tensors import (
     check_classes,
     check_finite,
+    check_scores,
     dequantize,
     misfit,
     stored_limit,
@@ -42,7 +43,7 @@ class YoloDecoder:
         """Decode one frame; each box stands for its best class."""
         table = outputs[0][0].T if self.transposed else outputs[0][0]
         peak = table[4:].max(axis=0)
-        check_finite(peak)
+        check_scores(peak)
         columns = np.flatnonzero(peak >= self.limit)
         score = dequantize(self.spec, peak[columns])
         columns, score = columns[score >= self.min_score], score[score >= self.min_score]
@@ -68,7 +69,7 @@ class YoloEndToEndDecoder:
     def __call__(self, outputs: Sequence[NDArray[Any]]) -> Detections:
         """Decode one frame."""
         table = outputs[0][0]
-        check_finite(table[:, 4])
+        check_scores(table[:, 4])
         near = dequantize(self.spec, table[table[:, 4] >= self.limit])
         near = near[near[:, 4] >= self.min_score]
         check_finite(near)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from agent.decode.nms import nms
-from agent.decode.tensors import check_finite, dequantize, misfit, stored_limit, to_detections
+from agent.decode.tensors import check_scores, dequantize, misfit, stored_limit, to_detections
 from agent.messages import Detections
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class YoloxDecoder:
         """Decode one frame; each cell stands for its best class."""
         table = outputs[0][0]
         objectness = table[:, 4]
-        check_finite(objectness)
+        check_scores(objectness)
         # A class score is at most 1, so a cell's score is at most its objectness.
         rows = np.flatnonzero(objectness >= self.limit)
         if not len(rows):
@@ -49,7 +49,7 @@ class YoloxDecoder:
         class_id = near[:, 5:].argmax(axis=1)
         parts = dequantize(self.spec, near[np.arange(len(rows))[:, None], _columns(class_id)])
         score = np.minimum(parts, 1.0).prod(axis=1)
-        check_finite(score)
+        check_scores(score)
         keep = score >= self.min_score
         rows, near, score = rows[keep], near[keep], score[keep]
         return nms(to_detections(self._boxes(rows, near), score, class_id[keep]), self.iou_threshold)

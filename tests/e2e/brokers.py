@@ -1,4 +1,4 @@
-"""Brokers for tests, on free loopback ports: real mosquitto, amqtt, and a fake one that does as it is told."""
+"""Brokers for tests on free loopback ports: mosquitto, amqtt, and a fake one that does as it is told."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from typing_extensions import Self
 
 AMQTT = """
 import asyncio, sys
@@ -56,9 +58,16 @@ class Process:
         self.process.kill()
         self.process.wait()
 
+    def terminate(self) -> None:
+        """Let it save its state and end."""
+        self.process.terminate()
+        self.process.wait(10)
+
 
 @contextlib.contextmanager
-def mosquitto(folder: Path, *, port: int | None = None, settings: str = "allow_anonymous true") -> Iterator[Process]:
+def mosquitto(
+    folder: Path, *, port: int | None = None, settings: str = "allow_anonymous true"
+) -> Iterator[Process]:
     """Run mosquitto with `settings`; skips the test where it is not installed."""
     program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
     if program is None:
@@ -86,12 +95,15 @@ def amqtt() -> Iterator[Process]:
 
 
 class Subscriber:
-    """An independent client that keeps every message of `pattern` in the order of arrival."""
+    """An independent client that keeps every message of `pattern` in the order of arrival.
 
-    def __init__(self, port: int, pattern: str = "#") -> None:
+    With a `session` name the broker keeps messages for it while it is away.
+    """
+
+    def __init__(self, port: int, pattern: str = "#", *, session: str = "") -> None:
         self.messages: list[tuple[str, bytes, bool]] = []
         self._ready = threading.Event()
-        self._client = Client(CallbackAPIVersion.VERSION2)
+        self._client = Client(CallbackAPIVersion.VERSION2, client_id=session, clean_session=not session)
         self._client.on_connect = lambda client, *_: client.subscribe(pattern, qos=1)
         self._client.on_subscribe = lambda *_: self._ready.set()
         self._client.on_message = lambda _c, _d, m: self.messages.append((m.topic, m.payload, m.retain))
@@ -100,7 +112,7 @@ class Subscriber:
         self._client.loop_start()
         assert self._ready.wait(10)
 
-    def __enter__(self) -> Subscriber:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -113,15 +125,15 @@ class Subscriber:
 
 
 class FakeBroker:
-    """Speaks as much MQTT as a publisher needs. `on_connect(level)` gives the CONNACK bytes, or None for silence.
+    """Speaks as much MQTT as a publisher needs.
 
-    `on_publish(packet_id)` gives the answer's bytes, or None to close the connection. What was published is in
-    `published`, the protocol levels that were tried in `levels`.
+    `on_connect(level)` gives the CONNACK's bytes; `on_publish(packet_id)` those of the answer, or None to
+    close the connection. `published` holds what was answered, `levels` the protocol levels that were tried.
     """
 
     def __init__(
         self,
-        on_connect: Callable[[int], bytes | None],
+        on_connect: Callable[[int], bytes],
         on_publish: Callable[[int], bytes | None] = lambda mid: struct.pack("!BBH", 0x40, 2, mid),
     ) -> None:
         self.levels: list[int] = []
@@ -133,7 +145,7 @@ class FakeBroker:
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
-    def __enter__(self) -> FakeBroker:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -161,10 +173,7 @@ class FakeBroker:
             kind, answer = head[0] >> 4, b""
             if kind == 1:
                 self.levels.append(body[6])
-                given = self._on_connect(body[6])
-                if given is None:
-                    return
-                answer = given
+                answer = self._on_connect(body[6])
             elif kind == 3 and head[0] & 0x06:
                 topic_end = 2 + int.from_bytes(body[:2], "big")
                 reply = self._on_publish(int.from_bytes(body[topic_end : topic_end + 2], "big"))

@@ -23,7 +23,7 @@ WIDTH, HEIGHT = 768, 576
 
 
 def no_luma() -> None:
-    """A picture that must not be asked for."""
+    """Stand for a picture that must not be asked for."""
     raise AssertionError("the picture was read")
 
 
@@ -53,12 +53,11 @@ def test_uniform_keeps_every_frame_of_a_jittering_source_at_its_rate(seed: int, 
 
 @given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=300), st.floats(0.5, 30.0))
 def test_uniform_never_goes_above_its_rate(steps: list[float], hz: float) -> None:
-    """Whatever the source does, any stretch of n periods holds at most n + 2.25 kept frames, none in a burst."""
+    """Any stretch of n periods holds at most n + 2.25 kept frames, whatever the source does."""
     kept = kept_times(Sampling(mode="uniform", hz=hz), np.cumsum(steps).tolist())
     assert all(b - a >= 0.5 / hz - 1e-9 for a, b in pairwise(kept))
-    for i, first in enumerate(kept):
-        over = [j - i + 1 - (kept[j] - first) * hz for j in range(i, len(kept))]
-        assert max(over) <= 2.25 + 1e-6
+    ahead = np.arange(len(kept)) - np.array(kept) * hz
+    assert (ahead - np.minimum.accumulate(ahead)).max() + 1 <= 2.25 + 1e-6
 
 
 def test_uniform_starts_again_after_a_jump_back() -> None:
@@ -80,16 +79,16 @@ def test_interval_keeps_every_nth_without_looking() -> None:
 
 
 def scene(seed: int = 0, noise: float = 8.0) -> Callable[..., NDArray[np.uint8]]:
-    """Return a maker of grainy frames: `draw(x, gain)` has a person of 1 % of the area at column x."""
+    """Return a maker of grainy luma, every 4th sample: `draw(x)` has a person of 1 % of the area."""
     rng = np.random.default_rng(seed)
-    ground = np.kron(rng.uniform(60, 170, (HEIGHT // 32, WIDTH // 32)), np.ones((32, 32)))
+    ground = np.kron(rng.uniform(60, 170, (HEIGHT // 32, WIDTH // 32)), np.ones((8, 8)))
 
     def draw(x: int | None = None, gain: float = 1.0) -> NDArray[np.uint8]:
         picture = ground.copy()
         if x is not None:
-            picture[200:305, x : x + 42] = 20.0
+            picture[50:76, x // 4 : (x + 42) // 4] = 20.0
         picture = picture * gain + rng.normal(0, noise, picture.shape)
-        return np.clip(picture, 0, 255).astype(np.uint8)[::4, ::4]
+        return np.clip(picture, 0, 255).astype(np.uint8)
 
     return draw
 
@@ -123,10 +122,10 @@ def test_motion_follows_a_walking_person_at_max_hz() -> None:
     assert kept_of(quiet + walk) - kept_of(quiet) >= 95
 
 
-def test_motion_sees_what_creeps() -> None:
-    """A pixel a second adds up against the last kept frame only within min_hz: it stays at rest, never blind."""
+def test_motion_rests_while_the_light_fades() -> None:
+    """Dusk in ten seconds is no motion."""
     draw = scene()
-    assert 5 <= kept_of([draw(x=100 + k // 25) for k in range(250)]) <= 10 + 6
+    assert kept_of([draw(gain=1.0 - k / 800) for k in range(275)]) <= 10 + 6
 
 
 def test_motion_looks_only_when_a_frame_is_due() -> None:
@@ -181,7 +180,7 @@ def test_the_default_step_gives_about_192_columns() -> None:
         assert 190 <= luma.shape[1] <= 220
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.sampled_from([
         Sampling(mode="uniform", hz=10), Sampling(mode="uniform", hz=3), Sampling(mode="interval", every_n=1),
@@ -194,7 +193,7 @@ def test_the_default_step_gives_about_192_columns() -> None:
 def test_miss_window_bounds_every_gap(
     options: Sampling, source_hz: float, inference_s: float, seed: int
 ) -> None:
-    """With a newest-wins slot and an engine of any speed, no gap between inferred frames exceeds the bound."""
+    """With a newest-wins slot and any engine, no gap between inferred frames exceeds the bound."""
     rng = np.random.default_rng(seed)
     moves = rng.random(400) < 0.3
     sampler = make_sampler(options)
@@ -216,7 +215,7 @@ def test_miss_window_bounds_every_gap(
 
 
 def test_rate_meter_tells_what_was_achieved() -> None:
-    """A slow engine shows as a lower rate and a wider window; a stall shows as long as it is in the window."""
+    """A slow engine lowers the rate and widens the window; a stall shows for a while."""
     options = Sampling(mode="uniform", hz=10)
     meter = RateMeter(options, window_s=10.0)
     assert meter.report(0.0).miss_window_s is None
@@ -225,7 +224,7 @@ def test_rate_meter_tells_what_was_achieved() -> None:
         meter.inferred(k / 4, 0.25)
     report = meter.report(25.0)
     assert report.effective_hz == pytest.approx(4.0)
-    assert report.miss_window_s == pytest.approx(0.1 + 0.04 + 0.25)
+    assert report.miss_window_s == pytest.approx(0.25 + 0.14)
     meter.inferred(8.0, 0.25)
     assert meter.report(25.0).miss_window_s == pytest.approx(3.25)
     for k in range(50):

@@ -27,7 +27,7 @@ def test_live_time_is_never_in_the_future_nor_decreases(frames: list[tuple[float
 
 @given(st.lists(st.floats(0, 0.5, allow_nan=False), min_size=2, max_size=200), seconds)
 def test_jitter_is_filtered_out(jitter_s: list[float], start_pts_s: float) -> None:
-    """The error is at most the least jitter seen so far: one undelayed frame, and all that follow are exact."""
+    """The error is at most the least jitter seen so far: after one undelayed frame all are exact."""
     clock, arrived_s, least_s = PtsClock(), 0.0, float("inf")
     for number, late_s in enumerate(jitter_s):
         captured_s = number / 15

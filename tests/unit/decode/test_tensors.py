@@ -32,7 +32,7 @@ def test_no_candidate_is_lost_in_the_stored_domain(case):
 
 def test_scores_lost_in_quantization_are_refused():
     """A tensor whose step is a quarter of the score range can't hold scores."""
-    with pytest.raises(BadData, match="lost in its quantization: scale 2.5"):
+    with pytest.raises(BadData, match=r"lost in its quantization: scale 2\.5"):
         stored_limit(TensorSpec("out", (1,), np.dtype(np.int8), 2.5, 0), 0.3)
 
 

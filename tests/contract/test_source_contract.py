@@ -1,0 +1,98 @@
+"""What every FrameSource keeps, whatever it reads: one suite over a file, HTTP and RTSP."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import av
+import pytest
+
+from agent.capture import StreamOptions, open_source
+from tests.e2e.cameras.http_server import HttpServer
+from tests.e2e.cameras.rtsp import RtspCamera
+from tests.unit.capture.clips import even, write_clip
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.capture import FrameSource
+
+OPTIONS = StreamOptions(open_timeout_s=15.0, stall_timeout_s=5.0)
+SOURCES = ("file", "http-clip", "http-live", "rtsp")
+TAKEN = 12
+
+
+@pytest.fixture(scope="module", params=SOURCES)
+def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return a URL of each kind, its server running."""
+    clip = write_clip(tmp_path_factory.mktemp("clips") / "a.mp4", even(100, fps=25), fps=25, bframes=2)
+    if request.param == "file":
+        yield str(clip)
+    elif request.param == "rtsp":
+        with RtspCamera() as camera:
+            yield camera.url
+    else:
+        with HttpServer({"a.mp4": clip.read_bytes()}) as server:
+            yield server.url("live" if request.param == "http-live" else "a.mp4")
+
+
+@pytest.fixture
+def source(url: str) -> Iterator[FrameSource]:
+    """Return the opened source, closed afterwards."""
+    with closing(open_source(url, camera="front", pace="realtime", options=OPTIONS)) as opened:
+        yield opened
+
+
+def test_frames_are_numbered_and_in_time(source: FrameSource) -> None:
+    """Numbers from 0 without holes, times that never decrease, captured before now, pictures of a size."""
+    frames = []
+    for frame in itertools.islice(source.frames(), TAKEN):
+        assert frame.captured_s <= time.monotonic()
+        frames.append(frame)
+    assert [f.seq for f in frames] == list(range(TAKEN))
+    assert all(a.time_s <= b.time_s for a, b in itertools.pairwise(frames))
+    assert all(a.captured_s <= b.captured_s for a, b in itertools.pairwise(frames))
+    assert all(isinstance(f.picture, av.VideoFrame) and min(f.size) > 0 for f in frames)
+    assert {f.camera for f in frames} == {"front"}
+    assert source.stats.frames >= TAKEN
+    assert source.stats.packets >= TAKEN
+
+
+def test_close_from_another_thread_ends_frames_soon(source: FrameSource) -> None:
+    """The consumer is freed within 2 s, without an error, and closing twice is fine."""
+    frames = source.frames()
+    next(frames)
+    started_s = time.monotonic()
+    closer = threading.Thread(target=lambda: (source.close(), source.close()))
+    closer.start()
+    for _ in frames:
+        assert time.monotonic() - started_s < 2
+    closer.join(5)
+    assert time.monotonic() - started_s < 2
+
+
+def test_a_closed_source_gives_nothing(source: FrameSource) -> None:
+    """Closed before the first frame: there is none, and no error."""
+    source.close()
+    assert list(source.frames()) == []
+
+
+def test_a_source_tells_its_kind(source: FrameSource) -> None:
+    """Live sources have no frame count; a rate is known at the latest after some frames."""
+    list(itertools.islice(source.frames(), TAKEN))
+    assert not (source.live and source.frame_count)
+    assert 5 < source.frame_rate_hz < 100
+
+
+def test_no_thread_stays_behind(source: FrameSource) -> None:
+    """A consumer that leaves half-way takes the reader's thread with it."""
+    list(itertools.islice(source.frames(), 2))
+    source.close()
+    for thread in threading.enumerate():
+        if thread.name == "read front":
+            thread.join(5)
+            assert not thread.is_alive()

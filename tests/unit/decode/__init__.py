@@ -1,0 +1,1 @@
+"""Decoders, each against a plain slow twin."""

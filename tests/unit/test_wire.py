@@ -1,0 +1,129 @@
+"""The wire format: what is sent fits the shipped schema, and topics stay one level each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent import messages, wire
+from agent.errors import BadConfig
+
+IDENTITY = wire.Identity("dev", "boot")
+FOLDER = Path(wire.__file__).parent / "schema"
+
+
+def event(**more: object) -> messages.Event:
+    """Return an event with some fields of its own."""
+    fields = {
+        "type": "new",
+        "event_id": "e1",
+        "camera": "yard",
+        "label": "person",
+        "score": 0.123456,
+        "top_score": 0.9,
+        "box": (0.1234567, 0.2, 0.3, 1.0000001),
+        "zones": ("gate",),
+        "stationary": False,
+        "start_s": 10.0,
+        "time_s": 12.5,
+    }
+    return messages.Event(**{**fields, **more})  # type: ignore[arg-type]
+
+
+def encoded(what: messages.Event) -> bytes:
+    """Return the payload of `what`."""
+    return wire.encode_event(
+        what,
+        message_id="dev/abc/P0/1",
+        identity=IDENTITY,
+        frame=wire.FrameFacts(7, 0.7, 99.75, 640, 480),
+        now_s=100.0,
+        model=wire.Model("m", 3, "0" * 64, "int8", "tflite"),
+        sampling=wire.Sampling("motion", 4.9, None),
+        time=wire.TimeBase(1_700_000_000.0, synced=False),
+    )
+
+
+def valid(name: str, payload: bytes) -> None:
+    """Raise unless `payload` fits the shipped schema `name`."""
+    schema = json.loads((FOLDER / f"{name}-v1.schema.json").read_text())
+    jsonschema.Draft202012Validator(schema).validate(json.loads(payload))
+
+
+@pytest.mark.parametrize("name", sorted(wire.SCHEMAS))
+def test_shipped_schemas_are_the_generated_ones(tmp_path: Path, name: str) -> None:
+    """A changed struct needs a new file: python -c 'from agent import wire; wire.write_schemas()'."""
+    wire.write_schemas(tmp_path)
+    file = f"{name}-v1.schema.json"
+    assert (FOLDER / file).read_text() == (tmp_path / file).read_text()
+    jsonschema.Draft202012Validator.check_schema(json.loads((FOLDER / file).read_text()))
+
+
+def test_an_event_says_all_it_should() -> None:
+    """Times become UTC, numbers are rounded, the box is clipped, the age is that of the frame."""
+    got = json.loads(encoded(event()))
+    assert got["time"] == "2023-11-14T22:13:32.500Z"
+    assert got["start_time"] == "2023-11-14T22:13:30.000Z"
+    assert got["end_time"] is None
+    assert got["score"] == 0.1235
+    assert got["box"] == [0.12346, 0.2, 0.3, 1.0]
+    assert got["frame"] == {"seq": 7, "pts_s": 0.7, "age_ms": 250.0}
+    assert got["mono_ns"] == 100_000_000_000
+    assert got["clock_synced"] is False
+
+
+@given(
+    score=st.floats(0, 1),
+    box=st.tuples(*[st.floats(-0.01, 1.01)] * 4),
+    end_s=st.none() | st.floats(0, 1e8),
+    label=st.text(),
+)
+def test_every_event_fits_the_schema_and_decodes(
+    score: float, box: tuple[float, float, float, float], end_s: float | None, label: str
+) -> None:
+    """Whatever the values, the payload is valid and reads back."""
+    payload = encoded(event(score=score, box=box, end_s=end_s, label=label, type="end"))
+    valid("event", payload)
+    assert msgspec.json.decode(payload, type=wire.EventMessage).label == label
+
+
+def test_the_other_payloads_fit_their_schemas() -> None:
+    """Birth, will, state, statistics and gap are valid too."""
+    previous = wire.Previous("abc", {"P0": 3})
+    valid("status", wire.encode_birth(IDENTITY, version="1", epoch="e", previous=previous))
+    valid("status", wire.encode_offline(IDENTITY, version="1", epoch="e"))
+    valid("state", wire.encode_state(count=2, active=True, since_s=5.0, time=wire.TimeBase(1.7e9, True)))
+    valid("stats", wire.encode_stats({"fps": 4.9}, message_id="i", identity=IDENTITY, utc_s=1.7e9))
+    valid("gap", msgspec.json.encode(wire.Gap(1, "e", "P1", 1, 9, 9, "disk_full")))
+
+
+def test_topics_lie_below_root_and_device() -> None:
+    """The tree is <root>/<device>/...; a root may have levels, a label is made safe."""
+    names = wire.topics("site/a", device="dev1")
+    assert names.events("yard") == "site/a/dev1/events/yard"
+    assert names.state("yard", "cell phone/#") == "site/a/dev1/state/yard/cell phone__"
+    assert (names.status, names.gap) == ("site/a/dev1/status", "site/a/dev1/gap")
+
+
+@pytest.mark.parametrize(
+    "name", ["", " ", "a/b", "a+", "#", "$SYS", "a\0", "a\nb", "x" * 70_000, "ü" * 33, "\ud800"]
+)
+def test_names_that_would_break_a_topic_are_refused(name: str) -> None:
+    """Each is a config error of one short line."""
+    with pytest.raises(BadConfig, match="camera name") as caught:
+        wire.topics(device="dev").events(name)
+    assert len(str(caught.value)) < 400
+
+
+def test_boot_id_and_clock_marker(tmp_path: Path) -> None:
+    """What the system does not tell is `unknown` and not synchronised."""
+    assert len(wire.boot_id()) == 36
+    assert wire.boot_id(tmp_path / "none") == "unknown"
+    assert not wire.clock_synced(tmp_path / "none")
+    assert wire.clock_synced(tmp_path)
