@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from typing import TYPE_CHECKING
 
 from agent.decode import make_decoder
+from agent.errors import BadConfig
 from agent.events import EventMachine
 from agent.pipeline import Pipeline
 from agent.preprocess import Preprocessor
@@ -13,6 +15,8 @@ from agent.tracker import Tracker, options_for
 from agent.zones import Masks
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from agent.backends import Engine
     from agent.bundle import Bundle
     from agent.config import Detect
@@ -31,6 +35,7 @@ def build_pipeline(
 
     Raises BadData when the model is not what its manifest says, BadConfig for labels that it does not have.
     """
+    _check_labels(detect, bundle.labels)
     manifest = bundle.manifest
     tracking = options_for(detect, manifest.decoder.score_threshold)
     numbers = iter(range(1, sys.maxsize))
@@ -47,3 +52,14 @@ def build_pipeline(
         ),
         keep=Masks(detect.masks).keep if detect.masks else None,
     )
+
+
+def _check_labels(detect: Detect, known: Sequence[str]) -> None:
+    """Raise BadConfig for a label in `detect` that the model does not have."""
+    zones = [label for zone in detect.zones for label in zone.labels]
+    for label in (*detect.labels, *detect.thresholds, *zones):
+        if label not in known:
+            close = difflib.get_close_matches(label, known, n=1) or list(known[:5])
+            raise BadConfig(
+                "label that the model does not have", seen=label, fix=f'did you mean "{close[0]}"?'
+            )
