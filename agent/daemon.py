@@ -94,12 +94,15 @@ def run(options: RunOptions, recorders: Sequence[Callable[[Result], None]] = ())
         files = _files(options, bundle, stack)
         chain = _Chain(options, bundle, engine, source, outlet, [*recorders, *files])
         failure = chain.run(ends)
-        left = _drain(outlet, options.drain_s, ends)
+        drained = _drain(outlet, options.drain_s, ends)
+        waiting = outlet.waiting()
     if failure is not None:
         raise failure
-    if left:
-        fix = f"kept in {options.state_dir}: they go out at the next start"
-        raise TryAgain(f"{left} messages not delivered", fix=fix)
+    if not drained:
+        fix = f"they are kept in {options.state_dir} and go out at the next start"
+        raise TryAgain(
+            "messages not delivered, the broker or sink is away", seen=f"{waiting} of this run", fix=fix
+        )
 
 
 class _Chain:
@@ -212,13 +215,13 @@ def _signals() -> Iterator[queue.SimpleQueue[End]]:
             signal.signal(number, handler)
 
 
-def _drain(outlet: Outlet, drain_s: float, ends: queue.SimpleQueue[End]) -> int:
-    """Deliver what is left for at most `drain_s`, or until another signal; return how many remain."""
-    deadline_s = time.monotonic() + drain_s
-    left = outlet.drain(0.0)
-    while left and ends.empty() and (rest_s := deadline_s - time.monotonic()) > 0:
-        left = outlet.drain(min(_DRAIN_STEP_S, rest_s))
-    return left
+def _drain(outlet: Outlet, drain_s: float, ends: queue.SimpleQueue[End]) -> bool:
+    """Deliver what is left for at most `drain_s`, or until another signal; return whether all arrived."""
+    deadline_s = time.monotonic() + max(drain_s, _DRAIN_STEP_S)
+    while (rest_s := deadline_s - time.monotonic()) > 0 and ends.empty():
+        if outlet.drain(min(_DRAIN_STEP_S, rest_s)):
+            return True
+    return False
 
 
 def _outlet(options: RunOptions) -> AbstractContextManager[Outlet]:

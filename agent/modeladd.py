@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
+from agent.assembly import build_pipeline
 from agent.backends import open_engine
 from agent.bundle import add_model
 from agent.config import Detect
-from agent.assembly import build_pipeline
 
 if TYPE_CHECKING:
     from pathlib import Path

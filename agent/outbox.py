@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 _RETRY_S = 1.0
 _VICTIMS = 256
+_LIVE = 64  # fewer updates than this before a begin or end are no backlog: they go first
+_REMEMBERED = 4096
 
 
 class Lane(IntEnum):
@@ -118,6 +120,7 @@ class Outbox:
         self._handed: set[int] = set()
         self._gone: set[int] = set()
         self._gone_while_reading: set[int] = set()
+        self._updates_before: dict[int, int] = {}
         self._cursor = {lane: make_key(lane, 0, 0) for lane in DURABLE}
         self._excepted: Collection[str] = frozenset()
         self._due_s: float | None = None
@@ -157,6 +160,8 @@ class Outbox:
                 self._ram[row.key] = row
                 self._bound_ram()
             else:
+                if lane is Lane.P0:
+                    self._remember_updates(row.key)
                 self._waiting[lane].append(row)
                 self._bound_waiting()
                 self._schedule(self._commit_s[lane])
@@ -204,7 +209,9 @@ class Outbox:
     def take(self, limit: int, *, except_topics: Collection[str] = frozenset()) -> list[Message]:
         """Return up to `limit` committed messages in the order of sending: by lane, then epoch, then seq.
 
-        Each is handed out once, until it is released. Rows of `except_topics` stay where they are.
+        While there is no backlog an update goes before the P0 message that was put after it, so that no event
+        is updated after its end. Each is handed out once, until it is released. Rows of `except_topics` stay
+        where they are.
         """
         if not set(self._excepted) <= set(except_topics):
             self._cursor = {lane: make_key(lane, 0, 0) for lane in DURABLE}
@@ -212,7 +219,8 @@ class Outbox:
         taken: list[Message] = []
         for lane in DURABLE:
             while len(taken) < limit and (page := self._read(lane, limit)):
-                taken += self._hand_out(lane, page, limit - len(taken))
+                hand_out = self._hand_out_p0 if lane is Lane.P0 else self._hand_out
+                taken += hand_out(lane, page, limit - len(taken))
         return taken + self._take_ram(limit - len(taken))
 
     def confirm(self, keys: Iterable[int]) -> None:
@@ -252,10 +260,29 @@ class Outbox:
             gone = set(self._gone)
         return all(key in gone for key in self._journal.keys(len(gone) + 1))
 
-    def _read(self, lane: Lane, limit: int) -> list[Stored]:
+    def _read(self, lane: Lane, limit: int, end: int | None = None) -> list[Stored]:
         with self._changed:
             self._gone_while_reading.clear()
-        return self._journal.read(self._cursor[lane], make_key(lane + 1, 0, 0), limit)
+        return self._journal.read(self._cursor[lane], end or make_key(lane + 1, 0, 0), limit)
+
+    def _hand_out_p0(self, lane: Lane, page: list[Stored], limit: int) -> list[Message]:
+        """Hand out rows of P0, each after the updates that were put before it."""
+        taken: list[Message] = []
+        for row in page:
+            taken += self._hand_out_updates(row.key, limit - len(taken))
+            if len(taken) == limit:
+                break
+            taken += self._hand_out(lane, [row], 1)
+        return taken
+
+    def _hand_out_updates(self, before: int, limit: int) -> list[Message]:
+        """Hand out the updates put before the P0 message `before`, unless they are a backlog."""
+        last = self._updates_before.get(before, 0)
+        end = make_key(Lane.P1, self._journal.epoch, last + 1)
+        if not last or self._cursor[Lane.P1] >= end:
+            return []
+        page = self._read(Lane.P1, _LIVE + 1, end)
+        return [] if len(page) > _LIVE else self._hand_out(Lane.P1, page, limit)
 
     def _hand_out(self, lane: Lane, page: list[Stored], limit: int) -> list[Message]:
         """Mark up to `limit` rows of `page` as handed out, passing over those that went or grow."""
@@ -290,6 +317,12 @@ class Outbox:
             self._handed.update(row.key for row in rows[:limit])
         return [Message(row.key, row.topic, row.payload, qos=0) for row in rows[:limit]]
 
+    def _remember_updates(self, key: int) -> None:
+        """Note how many updates were put before the P0 message `key`; the oldest notes are forgotten."""
+        self._updates_before[key] = self._seq[Lane.P1]
+        if len(self._updates_before) > _REMEMBERED:
+            del self._updates_before[next(iter(self._updates_before))]
+
     def _rewind(self, key: int) -> None:
         lane = Lane(split_key(key)[0])
         if lane in self._cursor:
@@ -300,6 +333,7 @@ class Outbox:
     def _forget(self, key: int) -> None:
         """Never hand `key` out again; its row goes with the next commit."""
         self._handed.discard(key)
+        self._updates_before.pop(key, None)
         if self._ram.pop(key, None) is None:
             self._gone.add(key)
             self._schedule(self._commit_s[Lane.P1])

@@ -31,10 +31,13 @@ class Outlet:
     topics: wire.Topics
     identity: wire.Identity
 
-    def drain(self, timeout_s: float) -> int:
-        """Deliver what is left for at most `timeout_s`; return how many messages still wait."""
+    def drain(self, timeout_s: float) -> bool:
+        """Deliver what is left, of earlier runs too, for at most `timeout_s`; return whether all arrived."""
         self.outbox.flush(_FLUSH_S)
-        self.publisher.drain(timeout_s)
+        return self.publisher.drain(timeout_s)
+
+    def waiting(self) -> int:
+        """Return how many messages of this run are not delivered."""
         return sum(counts.queued for counts in self.outbox.counts().values())
 
 
