@@ -262,7 +262,7 @@ def main() -> NoReturn:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(74)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  the outermost loop: users get one line
         if logging.getLogger().isEnabledFor(logging.INFO):
             traceback.print_exc()
         _complain(f"internal error: {type(error).__name__}: {error}; run again with -v and report it")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _RETRY_S = 1.0
+_BURST_S = 0.01  # what one frame brings comes within this time, and goes in one commit
 _VICTIMS = 256
 _LIVE = 64  # fewer updates than this before a begin or end are no backlog: they go first
 _REMEMBERED = 4096
@@ -124,6 +125,7 @@ class Outbox:
         self._cursor = {lane: make_key(lane, 0, 0) for lane in DURABLE}
         self._excepted: Collection[str] = frozenset()
         self._due_s: float | None = None
+        self._committed_s = time.monotonic()
         self._changes = self._durable = 0
         self._closing = self._failing = False
         self._notify: Callable[[], None] = lambda: None
@@ -164,7 +166,7 @@ class Outbox:
                     self._remember_updates(row.key)
                 self._waiting[lane].append(row)
                 self._bound_waiting()
-                self._schedule(self._commit_s[lane])
+                self._schedule(self._next_commit_in_s(lane))
         if lane is Lane.P2:
             self._notify()
         return message_id
@@ -382,6 +384,13 @@ class Outbox:
             self._due_s = due_s
             self._changed.notify_all()
 
+    def _next_commit_in_s(self, lane: Lane) -> float:
+        """Seconds until a row of `lane` is committed: soon after a quiet time, else with those that follow it.
+
+        Two commits are a lane's commit time apart, as with a fixed delay, but a lone message does not wait.
+        """
+        return max(_BURST_S, self._committed_s + self._commit_s[lane] - time.monotonic())
+
     def _name(self, key: int) -> str:
         lane, epoch, seq = split_key(key)
         return f"{self.device}/{self._journal.epochs.get(epoch, '?')}/{Lane(lane).name}/{seq}"
@@ -426,7 +435,7 @@ class Outbox:
     def _commit(self) -> None:
         """Write waiting rows, deletions and grown gaps in one transaction; then make room if need be."""
         with self._changed:
-            self._due_s, changes = None, self._changes
+            self._due_s, self._committed_s, changes = None, time.monotonic(), self._changes
             self._committing = {lane: list(rows) for lane, rows in self._waiting.items() if rows}
             for waiting in self._waiting.values():
                 waiting.clear()

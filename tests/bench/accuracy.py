@@ -2,8 +2,9 @@
 
     python tests/bench/accuracy.py ../shared [MODEL ...]
 
-Runs `edge-agent run --pace fastest --detections` on the clip for each model, on every fifth frame, and scores the lines
-with ../shared/eval/ap50.py. "bare" is what the same network reaches with a reference preprocessing and decoder.
+Runs `edge-agent run --pace fastest --detections` on the clip for each model, on every fifth frame, and scores
+the lines with ../shared/eval/ap50.py. "bare" is what the same network reaches with a reference preprocessing
+and decoder.
 """
 
 from __future__ import annotations
@@ -39,7 +40,11 @@ CASES = {
 def edge_agent(*args: object) -> None:
     """Run the command; what it says on standard error is the error."""
     done = subprocess.run(
-        [sys.executable, "-m", "agent", *map(str, args)], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "agent", *map(str, args)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise RuntimeError(f"exit {done.returncode}: {done.stderr}")
@@ -76,7 +81,8 @@ def main() -> None:
     for name in names:
         with tempfile.TemporaryDirectory() as scratch:
             case = CASES[name]
-            print(f"{name:26} {person_ap50(case, shared, Path(scratch)):5.1f} {case.bare:5.1f} {case.floor:5.1f}")
+            got = person_ap50(case, shared, Path(scratch))
+            print(f"{name:26} {got:5.1f} {case.bare:5.1f} {case.floor:5.1f}")
 
 
 if __name__ == "__main__":

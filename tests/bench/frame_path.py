@@ -2,10 +2,11 @@
 
     python tests/bench/frame_path.py BUNDLE [--clip FILE] [--rounds 7] [--frames 400]
 
-Runs, alternating so that a noisy machine disturbs all alike: the bare engine (one thread, the same input again and
-again), the pipeline (`--pace fastest`: decode, scale, infer, decode boxes, track, events), and a plain loop that does
-the same work in one thread. Prints the median of the rates and of their ratios to the bare runs before and after.
-Without --clip the sample clip is brought to 1080p H.264 first (kept in out/bench/).
+Runs, alternating so that a noisy machine disturbs all alike: the bare engine (one thread, the same input
+again and again), the pipeline (`--pace fastest`: decode, scale, infer, decode boxes, track, events), and a
+plain loop that does the same work in one thread. Prints the median of the rates and of their ratios to the
+bare runs before and after. Without --clip the sample clip is brought to 1080p H.264 first (kept in
+out/bench/).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import threading
 import time
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
@@ -29,7 +31,9 @@ from agent.config import Detect
 from agent.daemon import GIL_SWITCH_S
 from agent.mailbox import Mailbox
 from agent.overlap import Overlap
-from agent.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from agent.pipeline import Pipeline
 
 SAMPLE = Path(__file__).parents[1] / "data" / "sample" / "sample.mp4"
 
@@ -42,7 +46,7 @@ def main() -> int:
     engine = open_engine(bundle.file(artifact), precision=artifact.precision, threads=args.threads)
     clip = args.clip or full_hd(SAMPLE, Path("out/bench/sample-1080p.mp4"))
     sys.setswitchinterval(GIL_SWITCH_S)
-    print(f"{bundle.manifest.name} {artifact.precision} on {engine.info.backend}, {args.threads} thread(s), {clip.name}")
+    print(f"{bundle.manifest.name} on {engine.info.backend}, {args.threads} thread(s), {clip.name}")
     rates: dict[str, list[float]] = {"bare": [bare_rate(engine, args.frames)], "pipeline": [], "plain": []}
     ratios: dict[str, list[float]] = {"pipeline": [], "plain": []}
     for number in range(args.rounds):
@@ -51,10 +55,16 @@ def main() -> int:
             before = rates["bare"][-1]
             rates["bare"].append(bare_rate(engine, args.frames))
             ratios[name].append(2 * rates[name][-1] / (before + rates["bare"][-1]))
-        print(f"  round {number + 1}: " + ", ".join(f"{n} {r[-1]:.3f}" for n, r in ratios.items()), flush=True)
+        print(
+            f"  round {number + 1}: " + ", ".join(f"{n} {r[-1]:.3f}" for n, r in ratios.items()), flush=True
+        )
     for name, values in rates.items():
         ratio = ratios.get(name)
-        share = f"  {statistics.median(ratio):.3f} of bare ({min(ratio):.3f} to {max(ratio):.3f})" if ratio else ""
+        share = (
+            f"  {statistics.median(ratio):.3f} of bare ({min(ratio):.3f} to {max(ratio):.3f})"
+            if ratio
+            else ""
+        )
         print(f"{name:9} {statistics.median(values):7.1f} frames/s{share}")
     return 0
 
@@ -151,7 +161,9 @@ def full_hd(clip: Path, out: Path) -> Path:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--clip", type=Path)
     parser.add_argument("--rounds", type=int, default=7)

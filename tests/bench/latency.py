@@ -2,10 +2,11 @@
 
     python tests/bench/latency.py [--seconds 60] [--fps 25] [--engine-ms 120]
 
-An RTSP camera on loopback plays the sample clip for ever, each frame with its capture time burnt in as a strip that
-survives the codec. The agent (the starter model, delayed to --engine-ms) publishes to a real mosquitto; a subscriber
-notes when each event arrives. Age = arrival - time in the strip of the frame the event was decided on: true time, not
-the agent's own word for it (which is printed beside it). Growing lag would show in the last quarter of the run.
+An RTSP camera on loopback plays the sample clip for ever, each frame with its capture time burnt in as a
+strip that survives the codec. The agent (the starter model, delayed to --engine-ms) publishes to a real
+mosquitto; a subscriber notes when each event arrives. Age = arrival - time in the strip of the frame the
+event was decided on: true time, not the agent's own word for it (which is printed beside it). Growing lag
+would show in the last quarter of the run.
 """
 
 from __future__ import annotations
@@ -38,12 +39,21 @@ if TYPE_CHECKING:
     from agent.pipeline import Result
 
 
+_AGES = ("decided_ms", "age_ms", "told_ms")
+
+
 @dataclass(frozen=True)
 class Sample:
-    """One event as the subscriber got it: seconds since the first, true age and the agent's word for it."""
+    """One event as the subscriber got it: when (seconds since the first), and the age of its frame.
+
+    `age_ms` when it arrived, `decided_ms` when it was decided, both against the strip; `told_ms` is
+    `decided_ms` in the agent's own words, which can't know what went before the stream.
+    """
 
     at_s: float
+    type: str
     age_ms: float
+    decided_ms: float
     told_ms: float
 
 
@@ -64,10 +74,10 @@ class SlowEngine:
 
 
 def clip_scene(clip: Path) -> Any:
-    """Return `scene(number) -> luma (h, w)` that plays `clip` again and again."""
+    """Return a scene that plays `clip` again and again."""
     with av.open(str(clip)) as container:
         lumas = [np.array(luma_of(picture, 1)) for picture in container.decode(video=0)]
-    return lambda number: lumas[number % len(lumas)].copy()
+    return lambda _width, _height, number: lumas[number % len(lumas)].copy()
 
 
 def measure(*, seconds: float, fps: int, engine_ms: float) -> list[Sample]:
@@ -84,9 +94,9 @@ def measure(*, seconds: float, fps: int, engine_ms: float) -> list[Sample]:
     with av.open(str(clip)) as container:
         size = container.streams.video[0].width, container.streams.video[0].height
     with (
-        mosquitto() as broker,
+        tempfile.TemporaryDirectory() as folder,
+        mosquitto(Path(folder)) as broker,
         RtspCamera(size=size, fps=fps, gop=fps, scene=clip_scene(clip)) as camera,
-        tempfile.TemporaryDirectory() as state,
     ):
         subscriber = _subscribe(broker.port, arrived)
         timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGTERM))
@@ -98,7 +108,7 @@ def measure(*, seconds: float, fps: int, engine_ms: float) -> list[Sample]:
                 daemon.RunOptions(
                     source=camera.url,
                     model=starter_bundle(),
-                    state_dir=Path(state),
+                    state_dir=Path(folder) / "state",
                     device="latency",
                     broker=f"mqtt://127.0.0.1:{broker.port}",
                     sampling=Sampling(),
@@ -127,13 +137,18 @@ def _subscribe(port: int, arrived: list[tuple[float, dict[str, Any]]]) -> mqtt.C
 
 
 def _samples(arrived: list[tuple[float, dict[str, Any]]], burnt_us: dict[int, int]) -> list[Sample]:
-    fresh = [(at_s, event) for at_s, event in arrived if event["type"] != "end" and event["frame"]["seq"] in burnt_us]
-    return [
-        Sample(
-            at_s - fresh[0][0], at_s * 1e3 - burnt_us[event["frame"]["seq"]] / 1e3, event["frame"]["age_ms"]
-        )
-        for at_s, event in fresh
+    fresh = [
+        (at_s, event)
+        for at_s, event in arrived
+        if event["type"] != "end" and event["frame"]["seq"] in burnt_us
     ]
+    return [_sample(at_s, fresh[0][0], event, burnt_us[event["frame"]["seq"]]) for at_s, event in fresh]
+
+
+def _sample(at_s: float, first_s: float, event: dict[str, Any], burnt_us: int) -> Sample:
+    told_ms, burnt_ms = event["frame"]["age_ms"], burnt_us / 1e3
+    decided_ms = event["mono_ns"] / 1e6 - burnt_ms
+    return Sample(at_s - first_s, event["type"], at_s * 1e3 - burnt_ms, decided_ms, told_ms)
 
 
 def quantile(samples: list[Sample], share: float, of: str = "age_ms") -> float:
@@ -153,17 +168,27 @@ def first_quarter(samples: list[Sample]) -> list[Sample]:
 
 def main() -> None:
     """Print the ages."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--fps", type=int, default=25)
     parser.add_argument("--engine-ms", type=float, default=120)
     args = parser.parse_args()
     samples = measure(seconds=args.seconds, fps=args.fps, engine_ms=args.engine_ms)
-    print(f"{len(samples)} events over {samples[-1].at_s:.0f} s, stream {args.fps} fps, engine {args.engine_ms:.0f} ms")
-    parts = {"all": samples, "first quarter": first_quarter(samples), "last quarter": last_quarter(samples)}
-    for name, part in parts.items():
-        told = quantile(part, 0.5, "told_ms")
-        print(f"{name:14} age p50 {quantile(part, 0.5):6.0f} ms  p95 {quantile(part, 0.95):6.0f} ms  told {told:6.0f} ms")
+    span_s = samples[-1].at_s
+    print(f"{len(samples)} events in {span_s:.0f} s, stream {args.fps} fps, engine {args.engine_ms:.0f} ms")
+    news = [sample for sample in samples if sample.type == "new"]
+    updates = [sample for sample in samples if sample.type == "update"]
+    print("age of the frame in ms, p50 / p95      when decided    when received    agent's word")
+    for name, part in {
+        "new": news,
+        "update": updates,
+        "all, first quarter": first_quarter(samples),
+        "all, last quarter": last_quarter(samples),
+    }.items():
+        figures = [f"{quantile(part, 0.5, of):6.0f} /{quantile(part, 0.95, of):5.0f}" for of in _AGES]
+        print(f"{name:20} {len(part):5} events   " + "    ".join(figures))
 
 
 if __name__ == "__main__":

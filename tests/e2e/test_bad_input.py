@@ -81,8 +81,16 @@ def _audio(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "code"), [(_missing, 66), (_directory, 65), (_empty, 65), (_text, 65), (_noise, 65), (_truncated,
-    65), (_audio, 65)],
+    ("make", "code"),
+    [
+        (_missing, 66),
+        (_directory, 65),
+        (_empty, 65),
+        (_text, 65),
+        (_noise, 65),
+        (_truncated, 65),
+        (_audio, 65),
+    ],
 )
 def test_a_file_that_is_no_video(make: Callable[[Path], None], code: int, tmp_path: Path) -> None:
     """Each kind of wrong file is named, with what to do."""
@@ -200,11 +208,17 @@ def test_a_typo_in_the_manifest(bundle: Path, tmp_path: Path) -> None:
 
 
 def test_places_that_can_not_be_written(tmp_path: Path) -> None:
-    """State directory, sink, detections and tracks: each says which path and why, and nothing was
-    inferred.""" wall = tmp_path / "wall" wall.write_text("a file where a directory should be") clip =
-    sample_clip() complaint(edge_agent("run", "--source", clip, "--sink", wall / "x.jsonl", "--state",
-    tmp_path), 73, "wall") complaint(edge_agent("run", "--source", clip, "--sink", tmp_path / "x", "--state",
-    wall / "s"), 73, "wall") complaint(run(tmp_path, clip, "--detections", wall / "d.jsonl"), 73, "wall")
+    """State directory, sink, detections and tracks: each says which path and why, and nothing was inferred."""
+    wall = tmp_path / "wall"
+    wall.write_text("a file where a directory should be")
+    clip = sample_clip()
+    complaint(
+        edge_agent("run", "--source", clip, "--sink", wall / "x.jsonl", "--state", tmp_path), 73, "wall"
+    )
+    complaint(
+        edge_agent("run", "--source", clip, "--sink", tmp_path / "x", "--state", wall / "s"), 73, "wall"
+    )
+    complaint(run(tmp_path, clip, "--detections", wall / "d.jsonl"), 73, "wall")
     complaint(run(tmp_path, clip, "--mot", wall / "t.txt"), 73, "wall")
 
 

@@ -98,10 +98,14 @@ def port(tmp_path: Path) -> Iterator[int]:
 def test_a_subscriber_gets_the_life_of_every_event(port: int, tmp_path: Path) -> None:
     """Through a real broker: new, update, end of each, in order, valid, complete; presence and states as well."""
     with subscribed(port) as subscriber:
-        subprocess.run(command(port, tmp_path / "state", "--pace", "fastest"), cwd=ROOT, check=True, timeout=60)
+        subprocess.run(
+            command(port, tmp_path / "state", "--pace", "fastest"), cwd=ROOT, check=True, timeout=60
+        )
         gone = {"topic": "edge/test/status", "state": "offline"}
         assert subscriber.wait_for(
-            lambda: (subscriber.messages[-1][0], subscriber.messages[-1][2].get("state")) == tuple(gone.values())
+            lambda: (
+                (subscriber.messages[-1][0], subscriber.messages[-1][2].get("state")) == tuple(gone.values())
+            )
         )
     events = subscriber.events()
     assert len(lives(events)) > 10

@@ -18,9 +18,7 @@ def frame(seq: int) -> Any:
 
 @given(st.lists(st.sampled_from(["put", "take"])))
 def test_newest_wins_and_every_drop_is_counted(steps: list[str]) -> None:
-    """Whatever the order of puts and takes, a take gives the newest frame and taken + replaced + waiting =
-    put.
-    """
+    """Whatever the order of puts and takes, a take gives the newest frame and taken + replaced + waiting = put."""
     mailbox = Mailbox(threading.Condition())
     put = taken = 0
     for step in steps:
@@ -55,8 +53,16 @@ def test_blocking_put_waits_for_the_slot() -> None:
 
 
 def test_close_frees_a_blocked_put_and_keeps_the_frame() -> None:
-    """Closing ends a waiting put; the frame already in the slot can still be taken, the late one is
-    ignored.""" mailbox = Mailbox(threading.Condition(), blocking=True) mailbox.put(frame(0)) late =
-    threading.Thread(target=mailbox.put, args=(frame(1),)) late.start() mailbox.close() late.join(5) assert
-    not late.is_alive() assert not mailbox.finished got = mailbox.take() assert got is not None assert got.seq
-    == 0 assert mailbox.finished
+    """Closing ends a waiting put; the frame already in the slot can still be taken, the late one is ignored."""
+    mailbox = Mailbox(threading.Condition(), blocking=True)
+    mailbox.put(frame(0))
+    late = threading.Thread(target=mailbox.put, args=(frame(1),))
+    late.start()
+    mailbox.close()
+    late.join(5)
+    assert not late.is_alive()
+    assert not mailbox.finished
+    got = mailbox.take()
+    assert got is not None
+    assert got.seq == 0
+    assert mailbox.finished

@@ -20,11 +20,20 @@ KR_KB = {"601": (0.299, 0.114), "709": (0.2126, 0.0722)}
 
 def spec(**changes: Any) -> Any:
     """Return an input section with sensible values."""
-    values = {"width": 32, "height": 32, "colour": "rgb", "resize": "stretch", "interpolation": "area", "pad": 114}
+    values = {
+        "width": 32,
+        "height": 32,
+        "colour": "rgb",
+        "resize": "stretch",
+        "interpolation": "area",
+        "pad": 114,
+    }
     return SimpleNamespace(**(values | {"mean": [0.0] * 3, "std": [1.0] * 3} | changes))
 
 
-def tensor(dtype: type, shape: tuple[int, ...] = (1, 32, 32, 3), scale: float = 0.0, zero: int = 0) -> TensorSpec:
+def tensor(
+    dtype: type, shape: tuple[int, ...] = (1, 32, 32, 3), scale: float = 0.0, zero: int = 0
+) -> TensorSpec:
     return TensorSpec("x", shape, np.dtype(dtype), scale, zero)
 
 
@@ -92,7 +101,9 @@ def test_letterbox_pads_with_the_quantized_pad_value() -> None:
     corner = Preprocessor(spec(resize="letterbox"), int8, layout="nhwc")(made).tensor[0].astype(int) + 128
     assert (corner[16:] == 114).all()
     assert (corner[:16] > 250).all()
-    centred = Preprocessor(spec(resize="letterbox_center"), int8, layout="nhwc")(made).tensor[0].astype(int) + 128
+    centred = (
+        Preprocessor(spec(resize="letterbox_center"), int8, layout="nhwc")(made).tensor[0].astype(int) + 128
+    )
     assert (centred[:8] == 114).all()
     assert (centred[24:] == 114).all()
     assert (centred[8:24] > 250).all()
@@ -128,9 +139,15 @@ def test_placement_stays_inside_and_maps_corners_back(
 
 
 @given(
-    st.floats(0.001, 0.2), st.integers(-128, 127), st.floats(0, 200), st.floats(0.5, 255), st.sampled_from([np.int8])
+    st.floats(0.001, 0.2),
+    st.integers(-128, 127),
+    st.floats(0, 200),
+    st.floats(0.5, 255),
+    st.sampled_from([np.int8]),
 )
-def test_quantization_table_is_the_formula(scale: float, zero: int, mean: float, std: float, dtype: type) -> None:
+def test_quantization_table_is_the_formula(
+    scale: float, zero: int, mean: float, std: float, dtype: type
+) -> None:
     """Every pixel value becomes round((p - mean) / std / scale + zero), within half a step."""
     spec_ = tensor(dtype, scale=scale, zero=zero)
     table = quantization_table(np.full(3, mean), np.full(3, std), spec_)[:, 0].astype(float)

@@ -8,17 +8,22 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.e2e.cameras import strip
 
 PYTHON_WITH_GI = "/usr/bin/python3"
 SERVER = Path(__file__).with_name("rtsp_server.py")
 MISSING = 77
+
+Scene = Callable[[int, int, int], NDArray[np.uint8]]
+"""(width, height, number) -> luma (height, width) of that frame."""
 
 
 def free_port() -> int:
@@ -38,10 +43,15 @@ def encoder(width: int, height: int, *, fps: int, gop: int) -> av.VideoCodecCont
     return context
 
 
-def picture(width: int, height: int, number: int) -> av.VideoFrame:
-    """Return a moving texture with the time strip of this very moment."""
+def texture(width: int, height: int, number: int) -> NDArray[np.uint8]:
+    """Return the luma (height, width) of a texture that moves with `number`."""
     across, down = np.arange(width), np.arange(height)[:, None]
-    luma = (((across + 2 * number) // 16 * 13 + down // 16 * 29) % 180 + 30).astype(np.uint8)
+    return (((across + 2 * number) // 16 * 13 + down // 16 * 29) % 180 + 30).astype(np.uint8)
+
+
+def picture(width: int, height: int, number: int, scene: Scene = texture) -> av.VideoFrame:
+    """Return what `scene` shows, with the time strip of this very moment."""
+    luma = scene(width, height, number)
     strip.burn(luma, counter=number, time_us=time.monotonic_ns() // 1000)
     chroma = np.full((height // 2, width), 128, np.uint8)
     frame = av.VideoFrame.from_ndarray(np.vstack([luma, chroma]), format="yuv420p")
@@ -57,8 +67,15 @@ class RtspCamera:
     """
 
     def __init__(
-        self, *, size: tuple[int, int] = (320, 240), fps: int = 15, gop: int = 15, login: str = ""
+        self,
+        *,
+        size: tuple[int, int] = (320, 240),
+        fps: int = 15,
+        gop: int = 15,
+        login: str = "",
+        scene: Scene = texture,
     ) -> None:
+        self._scene = scene
         self.size, self.fps, self.gop, self.login = size, fps, gop, login
         self.silent = False
         self.port = free_port()
@@ -107,7 +124,7 @@ class RtspCamera:
             if context is None or size != self.size:
                 size = self.size
                 context = encoder(*size, fps=self.fps, gop=self.gop)
-            unit = b"".join(bytes(packet) for packet in context.encode(picture(*size, number)))
+            unit = b"".join(bytes(packet) for packet in context.encode(picture(*size, number, self._scene)))
             number += 1
             if not self.silent:
                 self._send(unit)
