@@ -219,4 +219,4 @@ def _write_text(
         cv2.resize(large, (strip.shape[1], strip.shape[0]), interpolation=cv2.INTER_AREA)[..., None] / 255.0
     )
     strip[:] = (strip * (1 - cover) + np.array(colour) * cover).round().astype(np.uint8)
-    return math.ceil((left + width) / _SUPERSAMPLE)
+    return int(left + width) // _SUPERSAMPLE + 1

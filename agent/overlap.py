@@ -1,19 +1,19 @@
 """Keeps the engine busy: the next frame is prepared and the last one finished while the network runs.
 
-One thread runs the network and nothing else; this loop does the rest. Measured with 1080p H.264 on two cores,
-a plain loop reaches half of the engine's own rate, this one nearly all of it (`make bench`).
+One thread runs the network and nothing else; this loop does the rest. Measured with 1080p H.264 on two cores, a
+plain loop reaches half of the engine's own rate, this one nearly all of it (`make bench`).
 """
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
@@ -28,6 +28,9 @@ _MARGIN_S = 0.002
 """Prepared this much too early rather than too late: an idle engine costs more than a frame 2 ms older."""
 _IDLE_WAIT_S = 0.5
 """Longest wait without looking around: a lost wake-up must not be a hang."""
+_AHEAD = 2
+_AHEAD_EAGER = 3
+"""Frames in work, the one in the network included; at full speed one more rides out a key frame's decoding."""
 
 
 class Stages(Protocol):
@@ -42,12 +45,20 @@ class Stages(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Job:
+    """A frame on its way through the network; the engine thread sets `outputs` or `fault`."""
+
     frame: Frame
     stages: Stages
-    geometry: Geometry
-    outputs: Future[tuple[NDArray[Any], ...]]
+    prepared: ModelInput
+    outputs: tuple[NDArray[Any], ...] | None = None
+    fault: Exception | None = None
+
+    @property
+    def done(self) -> bool:
+        """The network has run."""
+        return self.outputs is not None or self.fault is not None
 
 
 @dataclass(slots=True)
@@ -67,9 +78,9 @@ class StageTimes:
 class Overlap:
     """Takes frames from the mailboxes of all cameras, longest-waiting camera first, through one engine.
 
-    At most two frames are in work: one in the network and one prepared behind it. On live sources the second
-    is taken from its mailbox as late as it can be prepared in time, so that it is the newest; with `eager` (a
-    file at full speed, where no frame is dropped) at once.
+    On live sources two frames at most are in work: one in the network and one prepared behind it, which is taken
+    from its mailbox as late as it can be prepared in time, so that it is the newest. With `eager` (a file at full
+    speed, where no frame is dropped) frames are taken as they come.
     """
 
     def __init__(
@@ -86,25 +97,52 @@ class Overlap:
         self._bell = bell
         self._eager = eager
         self._clock = clock
+        self._ahead = _AHEAD_EAGER if eager else _AHEAD
         self._jobs: deque[_Job] = deque()
+        self._inbox: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._started_s = 0.0
         self.times = StageTimes()
 
     def run(self) -> None:
         """Work until every mailbox is finished. Raises what a stage or the engine raised."""
-        with ThreadPoolExecutor(1, thread_name_prefix="engine") as executor:
-            while True:
-                if self._jobs and self._jobs[0].outputs.done():
-                    self._finish(self._jobs.popleft())
-                elif self._may_prepare() and (lane := self._next_lane()):
-                    self._submit(executor, *lane)
-                elif not self._jobs and all(mailbox.finished for mailbox, _ in self._lanes):
-                    return
-                else:
-                    self._wait()
+        engine_thread = threading.Thread(target=self._run_engine, name="engine", daemon=True)
+        engine_thread.start()
+        try:
+            while self._step():
+                pass
+        finally:
+            self._inbox.put(None)
+            engine_thread.join()
 
-    def _may_prepare(self) -> bool:
-        return len(self._jobs) < 2 and self._prepare_in_s() <= 0
+    def _step(self) -> bool:
+        """Do what is most pressing: an engine without a next frame, then a result; return False at the end."""
+        if self._unstarted() == 0 and self._prepare_next():
+            return True
+        if self._jobs and self._jobs[0].done:
+            self._finish(self._jobs.popleft())
+            return True
+        if self._prepare_next():
+            return True
+        if not self._jobs and all(mailbox.finished for mailbox, _ in self._lanes):
+            return False
+        self._wait()
+        return True
+
+    def _unstarted(self) -> int:
+        """Return how many frames are prepared behind the one in the network."""
+        return max(0, sum(not job.done for job in self._jobs) - 1)
+
+    def _prepare_next(self) -> bool:
+        """Prepare the next frame, if there is one and it is time; return whether."""
+        if len(self._jobs) >= self._ahead or self._prepare_in_s() > 0:
+            return False
+        for _ in range(len(self._lanes)):
+            mailbox, stages = self._lanes[0]
+            self._lanes.rotate(-1)
+            if (frame := mailbox.take()) is not None:
+                self._prepare(frame, stages)
+                return True
+        return False
 
     def _prepare_in_s(self) -> float:
         """Seconds until the next frame should be taken, for the engine to find it ready when it is done."""
@@ -113,46 +151,40 @@ class Overlap:
         done_s = self._started_s + self.times.infer_s
         return done_s - self.times.prepare_s - _MARGIN_S - self._clock()
 
-    def _next_lane(self) -> tuple[Mailbox, Stages] | None:
-        for _ in range(len(self._lanes)):
-            lane = self._lanes[0]
-            self._lanes.rotate(-1)
-            if lane[0].full:
-                return lane
-        return None
-
-    def _submit(self, executor: ThreadPoolExecutor, mailbox: Mailbox, stages: Stages) -> None:
-        frame = mailbox.take()
-        if frame is None:
-            return
+    def _prepare(self, frame: Frame, stages: Stages) -> None:
         begin_s = self._clock()
         prepared = stages.prepare(frame)
         self.times.prepare_s = _mean(self.times.prepare_s, self._clock() - begin_s)
-        outputs = executor.submit(self._infer, prepared.tensor)
-        outputs.add_done_callback(self._ring)
-        self._jobs.append(_Job(frame, stages, prepared.geometry, outputs))
-
-    def _infer(self, tensor: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-        self._started_s = begin_s = self._clock()
-        outputs = self._engine.infer(tensor)
-        self.times.infer_s = _mean(self.times.infer_s, self._clock() - begin_s)
-        return outputs
+        job = _Job(frame, stages, prepared)
+        self._jobs.append(job)
+        self._inbox.put(job)
 
     def _finish(self, job: _Job) -> None:
+        if job.outputs is None:
+            raise job.fault or RuntimeError("the engine gave nothing")
         begin_s = self._clock()
-        job.stages.finish(job.frame, job.geometry, job.outputs.result())
+        job.stages.finish(job.frame, job.prepared.geometry, job.outputs)
         self.times.finish_s = _mean(self.times.finish_s, self._clock() - begin_s)
 
-    def _ring(self, _: object) -> None:
-        with self._bell:
-            self._bell.notify_all()
+    def _run_engine(self) -> None:
+        """Be the engine thread: run the network on one job after the other."""
+        while (job := self._inbox.get()) is not None:
+            self._started_s = begin_s = self._clock()
+            try:
+                job.outputs = self._engine.infer(job.prepared.tensor)
+            except Exception as fault:  # noqa: BLE001  it is raised again by the loop
+                job.fault = fault
+            self.times.infer_s = _mean(self.times.infer_s, self._clock() - begin_s)
+            with self._bell:
+                self._bell.notify_all()
 
     def _wait(self) -> None:
+        """Wait for a frame, a result, or the time to prepare."""
         with self._bell:
-            if self._jobs and self._jobs[0].outputs.done():
+            if self._jobs and self._jobs[0].done:
                 return
             timeout_s = _IDLE_WAIT_S
-            if len(self._jobs) < 2:
+            if len(self._jobs) < self._ahead:
                 if any(mailbox.full for mailbox, _ in self._lanes):
                     timeout_s = self._prepare_in_s()
                 elif not self._jobs and all(mailbox.finished for mailbox, _ in self._lanes):

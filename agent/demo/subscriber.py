@@ -42,7 +42,7 @@ def subscribed(
     """
     granted = threading.Event()
     client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion(broker.protocol))
-    client.on_connect = lambda *_: client.subscribe(topic, _QOS)
+    client.on_connect = lambda *_: _ignore(client.subscribe(topic, _QOS))
     client.on_subscribe = lambda *_: granted.set()
     client.on_message = lambda _, __, message: deliver(_received(message))
     client.connect("127.0.0.1", broker.port)
@@ -51,11 +51,15 @@ def subscribed(
         if not granted.wait(_CONNECT_S):
             broker.check()
             raise ServiceAway(f"the broker {broker.name} did not answer", seen=f"{_CONNECT_S:.0f} s")
-        yield lambda mark: client.publish(mark, b"", _QOS) and None
+        yield lambda mark: _ignore(client.publish(mark, b"", _QOS))
     finally:
         client.disconnect()
         client.loop_stop()
 
 
 def _received(message: MQTTMessage) -> Received:
-    return Received(message.topic, message.payload, time.monotonic())
+    return Received(message.topic, bytes(message.payload), time.monotonic())
+
+
+def _ignore(_: object) -> None:
+    """Drop what paho returns at once: what counts is what comes back."""

@@ -73,21 +73,21 @@ def test_fastest_takes_every_frame_in_order() -> None:
 
 
 def test_the_next_frame_is_prepared_while_the_network_runs() -> None:
-    """At full speed the second frame is ready before the first inference has ended, and no third is taken."""
+    """At full speed the next frames are ready before the first inference has ended, and no fourth is taken."""
     bell, engine, stages = threading.Condition(), HeldEngine(), Recorder()
     mailbox = Mailbox(bell, blocking=True)
     thread = start(Overlap([(mailbox, stages)], engine, bell, eager=True))
-    for seq in range(3):
+    for seq in range(4):
         mailbox.put(frame(seq))
-    for _ in range(2):
+    for _ in range(3):
         assert stages.any_prepared.acquire(timeout=5)
     assert mailbox.full
-    assert stages.prepared == [0, 1]
+    assert stages.prepared == [0, 1, 2]
     assert stages.finished == []
-    engine.permits.release(3)
+    engine.permits.release(4)
     mailbox.close()
     thread.join(10)
-    assert stages.finished == [0, 1, 2]
+    assert stages.finished == [0, 1, 2, 3]
 
 
 def test_a_live_engine_gets_the_newest_frame() -> None:
