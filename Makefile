@@ -33,7 +33,7 @@ lint: $(VENV)/.dev ## check style, types and import layers
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.dev ## measure the frame path against the bare engine
-	$(BIN)/python -m tests.bench $(ARGS)
+	$(BIN)/python tests/bench/frame_path.py models/person-ssdlite-300 $(ARGS)
 
 check-wheels: $(VENV)/.dev ## ask the package index whether every dependency has wheels for every platform
 	$(BIN)/python tests/check_wheels.py

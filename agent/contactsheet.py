@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 TILE_PX = (480, 360)
 MAX_TILES = 40
+_MAX_COLUMNS = 6
 _CAPTION_PX, _HEADER_PX, _GAP_PX = 44, 64, 16
 _INSET_SHARE = 0.42  # of the tile's height: a close look at small objects
 _SUPERSAMPLE = 3  # text and lines are drawn this much larger, then averaged down
@@ -187,7 +188,7 @@ def _caption(cv2: Any, strip: NDArray[np.uint8], moment: Moment, colour: Colour)
 
 
 def _grid(cv2: Any, tiles: Sequence[NDArray[np.uint8]], *, title: str, subtitle: str) -> NDArray[np.uint8]:
-    columns = min(max(2, math.ceil(math.sqrt(len(tiles)))), 4)
+    columns = min(max(2, math.ceil(math.sqrt(len(tiles)))), _MAX_COLUMNS)
     rows = math.ceil(len(tiles) / columns)
     tile_w, tile_h = TILE_PX[0], TILE_PX[1] + _CAPTION_PX
     width_px = columns * (tile_w + _GAP_PX) + _GAP_PX

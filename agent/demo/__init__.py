@@ -5,6 +5,7 @@ The agent runs as it would for a user: a child process, `edge-agent run`, that k
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import sys
@@ -162,4 +163,8 @@ def _lines(path: Path) -> int:
 
 
 def _program() -> str:
-    return "edge-agent" if shutil.which("edge-agent") else sys.argv[0]
+    """Return how this program is called here: by its name, by its path, or as a module."""
+    beside = Path(sys.executable).parent / "edge-agent"
+    if shutil.which("edge-agent"):
+        return "edge-agent"
+    return os.path.relpath(beside) if beside.exists() else f"{sys.executable} -m agent"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BrokerKind = Literal["auto", "mosquitto", "amqtt"]
+_MQTT_5, _MQTT_3_1_1 = 5, 4  # the protocol levels of CONNECT
 _START_S = 20.0
 _STOP_S = 3.0
 _POLL_S = 0.02
@@ -41,7 +42,8 @@ class Broker:
     @property
     def url(self) -> str:
         """What the agent gets as --broker."""
-        return f"mqtt://127.0.0.1:{self.port}"
+        old = "" if self.protocol >= _MQTT_5 else "?protocol=3.1.1"  # amqtt meets MQTT 5 with silence
+        return f"mqtt://127.0.0.1:{self.port}{old}"
 
     def check(self) -> None:
         """Raise ServiceAway if the broker has ended, with what it wrote last."""
@@ -63,7 +65,11 @@ def running_broker(folder: Path, kind: BrokerKind = "auto") -> Iterator[Broker]:
     command = _mosquitto_command(program, port, folder) if program else _amqtt_command(port)
     with log.open("wb") as out, child(command, stdout=out, stderr=out) as process:
         broker = Broker(
-            "mosquitto" if program else "amqtt", port, 5 if program else 4, process=process, log=log
+            "mosquitto" if program else "amqtt",
+            port,
+            _MQTT_5 if program else _MQTT_3_1_1,
+            process=process,
+            log=log,
         )
         _wait_until_open(broker)
         yield broker

@@ -35,6 +35,7 @@ from agent.config import Detect
 from agent.daemon import GIL_SWITCH_S
 from agent.mailbox import Mailbox
 from agent.overlap import Overlap
+from agent.starter import starter_bundle
 
 if TYPE_CHECKING:
     from agent.pipeline import Pipeline
@@ -196,7 +197,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("bundle", type=Path)
+    parser.add_argument("bundle", type=Path, nargs="?", default=starter_bundle(), help="default: the starter")
     parser.add_argument("--clip", type=Path)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--frames", type=int, default=250)

@@ -101,7 +101,8 @@ class RtspCamera:
             pytest.skip(f"{PYTHON_WITH_GI} is missing")
         server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         if server.stdout is None or server.stdout.readline() != b"ready\n":
-            if server.wait(10) == MISSING:
+            server.communicate(timeout=10)
+            if server.returncode == MISSING:
                 pytest.skip("python3-gi or gir1.2-gst-rtsp-server-1.0 is missing")
             pytest.fail("the RTSP server did not start")
         self._server = server
