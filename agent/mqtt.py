@@ -300,7 +300,7 @@ class MqttTransport:
         if self._protocol is _V311 and not self._said_old:
             self._said_old = True
             log.warning(
-                "broker %s knows no MQTT 5: with 3.1.1 a publish that its access list denies looks delivered",
+                "broker %s speaks MQTT 3.1.1 only: a publish that its access list denies looks delivered",
                 self._options.where,
             )
 

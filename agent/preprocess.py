@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _HD_LINES = 720
 """Untagged pictures of this height and up are BT.709, below BT.601, as players assume."""
 
+# PyAV 17 (the last for Python 3.10) can't name BT.2020's matrix; BT.709's is the nearest.
+_BT2020 = getattr(Colorspace, "BT2020", Colorspace.ITU709)
 # AVColorSpace (what a stream is tagged with, H.273 matrix coefficients) -> swscale's name of the matrix.
 _MATRIX = {
     1: Colorspace.ITU709,
@@ -28,8 +30,8 @@ _MATRIX = {
     5: Colorspace.ITU601,
     6: Colorspace.ITU601,
     7: Colorspace.SMPTE240M,
-    9: Colorspace.BT2020,
-    10: Colorspace.BT2020,
+    9: _BT2020,
+    10: _BT2020,
 }
 
 _INTERPOLATION = {

@@ -234,7 +234,10 @@ def test_a_denied_topic_is_held_and_the_others_go_on(tmp_path: Path) -> None:
         broker.process.send_signal(signal.SIGHUP)
         assert sender.finish()
         wait_for(lambda: len(subscriber.payloads("/events/gate")) == 4, 5, "the held ones")
-    assert ids(subscriber.payloads("/events/gate")) == sorted(denied, key=lambda i: i.split("/")[2:])
+    got = ids(subscriber.payloads("/events/gate"))
+    for lane in ("/P0/", "/P1/"):
+        assert [i for i in got if lane in i] == [i for i in denied if lane in i]
+    assert len(got) == len(denied)
     assert sorted(ids(subscriber.payloads("/events/yard"))) == sorted(allowed)
 
 
