@@ -13,24 +13,23 @@ import socket
 import ssl
 import time
 from collections import deque
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import unquote, urlsplit
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from agent.errors import BadConfig, UsageError
+from agent.errors import BadConfig
 from agent.transport import Backoff, Key, Link, Message, Outcome, Presence, Report
-from agent.urls import redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from paho.mqtt.client import ConnectFlags, DisconnectFlags
     from paho.mqtt.properties import Properties
     from paho.mqtt.reasoncodes import ReasonCode
+
+    from agent.broker import MqttOptions
 
 log = logging.getLogger(__name__)
 
@@ -42,64 +41,6 @@ _DEAD = {0x90, 0x95, 0x99}  # topic name invalid, packet too large, payload form
 _PROTOCOL_REFUSED = {0x84}
 _LOGIN_REFUSED = {0x86, 0x87, 0x8A, 0x8C}
 _PACKET_OVERHEAD_BYTES = 32
-
-
-@dataclass(frozen=True, slots=True)
-class MqttOptions:
-    """Where the broker is and how to talk to it.
-
-    `tls` without `ca_file` trusts the system's authorities; `protocol` "auto" is 5, else 3.1.1.
-    """
-
-    host: str
-    port: int = 1883
-    username: str | None = None
-    password: str | None = None
-    tls: bool = False
-    ca_file: Path | None = None
-    cert_file: Path | None = None
-    key_file: Path | None = None
-    client_id: str = ""
-    protocol: Literal["auto", "3.1.1"] = "auto"
-    keepalive_s: int = 30
-    max_in_flight: int = 64
-    connect_timeout_s: float = 10.0
-    backoff_first_s: float = 1.0
-    backoff_max_s: float = 60.0
-    stable_s: float = 60.0
-    login_retry_s: float = 60.0
-
-    def __repr__(self) -> str:
-        return f"MqttOptions({self.where})"
-
-    @property
-    def where(self) -> str:
-        """The broker as shown to people: no credentials."""
-        return f"{'mqtts' if self.tls else 'mqtt'}://{self.host}:{self.port}"
-
-
-def parse_url(url: str, **more: Any) -> MqttOptions:
-    """Return the options of mqtt[s]://[user[:password]@]host[:port][?protocol=3.1.1]; `more` sets others.
-
-    Raises UsageError.
-    """
-    fix = "give mqtt://host:port or mqtts://user:password@host:port"
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as fault:
-        raise UsageError("broker URL", seen=redact(url), fix=fix) from fault
-    if parts.scheme not in {"mqtt", "mqtts"} or not parts.hostname or parts.path.strip("/"):
-        raise UsageError("broker URL", seen=redact(url), fix=fix)
-    if parts.query not in {"", "protocol=3.1.1"}:
-        raise UsageError("broker URL", seen=redact(url), fix="the one option there is: ?protocol=3.1.1")
-    tls = parts.scheme == "mqtts"
-    old: dict[str, Any] = {"protocol": "3.1.1"} if parts.query else {}
-    login = {
-        "username": None if parts.username is None else unquote(parts.username),
-        "password": None if parts.password is None else unquote(parts.password),
-    }
-    return MqttOptions(parts.hostname, port or (8883 if tls else 1883), tls=tls, **{**login, **old, **more})
 
 
 class MqttTransport:

@@ -8,14 +8,11 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
-from enum import IntEnum
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from agent import wire
 from agent.journal import Journal, Stored, make_key, split_key
+from agent.ledger import DURABLE, Counts, Lane, Ledger, MessageId
 from agent.transport import Message
 
 if TYPE_CHECKING:
@@ -34,56 +31,7 @@ _LIVE = 64  # fewer updates than this before a begin or end are no backlog: they
 _REMEMBERED = 4096
 
 
-class Lane(IntEnum):
-    """What is sent first, and what is given up last. Each lane counts its messages for itself, from 1."""
-
-    GAP = 0  # reports of what will not come; made by the outbox itself
-    P0 = 1  # begin and end of an event
-    P1 = 2  # updates
-    P2 = 3  # statistics: never on disk, sent without an answer
-
-
-DURABLE = (Lane.GAP, Lane.P0, Lane.P1)
-COUNTED = (Lane.P0, Lane.P1, Lane.P2)
 COMMIT_S: Mapping[Lane, float] = {Lane.GAP: 1.0, Lane.P0: 0.1, Lane.P1: 1.0}
-
-
-@dataclass(frozen=True, slots=True)
-class MessageId:
-    """The identity of a message, the same in every copy of it: device/epoch/lane/seq."""
-
-    device: str
-    epoch: str
-    lane: Lane
-    seq: int
-
-    def __str__(self) -> str:
-        return f"{self.device}/{self.epoch}/{self.lane.name}/{self.seq}"
-
-
-@dataclass(slots=True)
-class Counts:
-    """What became of this run's messages of one lane: allocated = confirmed + queued + evicted + corrupt."""
-
-    allocated: int = 0
-    confirmed: int = 0
-    queued: int = 0
-    evicted: int = 0
-    corrupt: int = 0
-
-
-@dataclass(slots=True)
-class _Loss:
-    """A gap that is still growing: its row is replaced as long as it has not been handed out."""
-
-    key: int
-    epoch: int
-    lane: Lane
-    reason: str
-    from_seq: int
-    to_seq: int
-    count: int = 0
-    committed: int = 0
 
 
 class Outbox:
@@ -106,18 +54,16 @@ class Outbox:
         max_waiting: int = 4096,
         max_ram: int = 100,
     ) -> None:
-        self.device, self.epoch = device, secrets.token_hex(8)
-        self._gap_topic, self._commit_s = gap_topic, {**COMMIT_S, **commit_s}
+        self.epoch = secrets.token_hex(8)
+        self._commit_s = {**COMMIT_S, **commit_s}
         self._max_bytes, self._max_waiting, self._max_ram = max_bytes, max_waiting, max_ram
         self._journal = Journal(path, epoch_name=self.epoch, max_bytes=max_bytes)
         self.previous = self._previous()
         self._changed = threading.Condition()
-        self._seq = dict.fromkeys(Lane, 0)
-        self._counts = {lane: Counts() for lane in Lane}
+        self._ledger = Ledger(device, self._journal, gap_topic)
         self._waiting: dict[Lane, deque[Stored]] = {lane: deque() for lane in (Lane.P0, Lane.P1)}
         self._committing: dict[Lane, list[Stored]] = {}
         self._ram: dict[int, Stored] = {}
-        self._losses: dict[tuple[int, Lane, str], _Loss] = {}
         self._handed: set[int] = set()
         self._gone: set[int] = set()
         self._gone_while_reading: set[int] = set()
@@ -152,12 +98,9 @@ class Outbox:
         with self._changed:
             if self._closing:
                 raise RuntimeError("the outbox is closed")
-            seq = self._seq[lane] + 1
-            message_id = MessageId(self.device, self.epoch, lane, seq)
-            row = Stored(make_key(lane, self._journal.epoch, seq), topic, retain, encode(message_id))
-            self._seq[lane] = seq
-            self._counts[lane].allocated += 1
-            self._counts[lane].queued += 1
+            message_id = self._ledger.next_id(lane)
+            payload = encode(message_id)
+            row = Stored(self._ledger.allocate(lane), topic, retain, payload)
             if lane is Lane.P2:
                 self._ram[row.key] = row
                 self._bound_ram()
@@ -182,11 +125,7 @@ class Outbox:
     def counts(self) -> dict[Lane, Counts]:
         """Return the accounts of this run, by lane."""
         with self._changed:
-            return {
-                lane: Counts(c.allocated, c.confirmed, c.queued, c.evicted, c.corrupt)
-                for lane, c in self._counts.items()
-                if lane in COUNTED
-            }
+            return self._ledger.counts()
 
     def close(self) -> None:
         """Commit what there is and let the file go; may be called twice."""
@@ -230,7 +169,7 @@ class Outbox:
         with self._changed:
             for key in self._handed.intersection(keys):
                 self._forget(key)
-                self._account(key, "confirmed")
+                self._ledger.confirm(key)
 
     def discard(self, keys: Iterable[int], *, reason: str) -> None:
         """Delete these: they will never be taken. Counted as evicted and reported as a gap."""
@@ -256,7 +195,7 @@ class Outbox:
     def idle(self) -> bool:
         """Return whether everything was confirmed: nothing waits, is under way or lies in the file."""
         with self._changed:
-            growing = any(loss.count != loss.committed for loss in self._losses.values())
+            growing = bool(self._ledger.growing())
             if any(self._waiting.values()) or self._committing or self._handed or self._ram or growing:
                 return False
             gone = set(self._gone)
@@ -290,7 +229,7 @@ class Outbox:
         """Mark up to `limit` rows of `page` as handed out, passing over those that went or grow."""
         taken: list[Message] = []
         with self._changed:
-            skip = self._handed | self._gone | self._gone_while_reading | self._growing()
+            skip = self._handed | self._gone | self._gone_while_reading | self._ledger.growing()
             for row in page:
                 if len(taken) == limit:
                     break
@@ -298,18 +237,17 @@ class Outbox:
                 if row.key in skip or row.topic in self._excepted:
                     continue
                 if not row.intact:
-                    log.error("outbox: message %s is damaged on disk: reported as a gap", self._name(row.key))
+                    log.error(
+                        "outbox: message %s is damaged on disk: reported as a gap", self._ledger.name(row.key)
+                    )
                     self._forget(row.key)
                     self._lose(row.key, "corrupt")
                     continue
                 self._handed.add(row.key)
                 taken.append(Message(row.key, row.topic, row.payload, retain=row.retain))
             if lane is Lane.GAP:
-                self._losses = {k: v for k, v in self._losses.items() if v.key not in self._handed}
+                self._ledger.close_gaps(self._handed)
         return taken
-
-    def _growing(self) -> set[int]:
-        return {loss.key for loss in self._losses.values() if loss.count != loss.committed}
 
     def _take_ram(self, limit: int) -> list[Message]:
         with self._changed:
@@ -321,7 +259,7 @@ class Outbox:
 
     def _remember_updates(self, key: int) -> None:
         """Note how many updates were put before the P0 message `key`; the oldest notes are forgotten."""
-        self._updates_before[key] = self._seq[Lane.P1]
+        self._updates_before[key] = self._ledger.last(Lane.P1)
         if len(self._updates_before) > _REMEMBERED:
             del self._updates_before[next(iter(self._updates_before))]
 
@@ -340,27 +278,9 @@ class Outbox:
             self._gone.add(key)
             self._schedule(self._commit_s[Lane.P1])
 
-    def _account(self, key: int, what: str) -> None:
-        lane, epoch, _ = split_key(key)
-        if epoch == self._journal.epoch:
-            counts = self._counts[Lane(lane)]
-            counts.queued -= 1
-            setattr(counts, what, getattr(counts, what) + 1)
-
     def _lose(self, key: int, reason: str) -> None:
-        """Account for a message that will not come, and have it reported (unless it is a report itself)."""
-        self._account(key, "corrupt" if reason == "corrupt" else "evicted")
-        lane_number, epoch, seq = split_key(key)
-        lane = Lane(lane_number)
-        if lane is Lane.GAP:
-            return
-        loss = self._losses.get((epoch, lane, reason))
-        if loss is None:
-            self._seq[Lane.GAP] += 1
-            gap_key = make_key(Lane.GAP, self._journal.epoch, self._seq[Lane.GAP])
-            loss = self._losses[epoch, lane, reason] = _Loss(gap_key, epoch, lane, reason, seq, seq)
-        loss.from_seq, loss.to_seq = min(loss.from_seq, seq), max(loss.to_seq, seq)
-        loss.count += 1
+        """Account for a message that will not come, and have it reported."""
+        self._ledger.lose(key, reason)
         self._schedule(self._commit_s[Lane.GAP])
 
     def _bound_ram(self) -> None:
@@ -390,10 +310,6 @@ class Outbox:
         Two commits are a lane's commit time apart, as with a fixed delay, but a lone message does not wait.
         """
         return max(_BURST_S, self._committed_s + self._commit_s[lane] - time.monotonic())
-
-    def _name(self, key: int) -> str:
-        lane, epoch, seq = split_key(key)
-        return f"{self.device}/{self._journal.epochs.get(epoch, '?')}/{Lane(lane).name}/{seq}"
 
     def _previous(self) -> wire.Previous | None:
         name = self._journal.epochs.get(self._journal.epoch - 1)
@@ -439,18 +355,17 @@ class Outbox:
             self._committing = {lane: list(rows) for lane, rows in self._waiting.items() if rows}
             for waiting in self._waiting.values():
                 waiting.clear()
-            last_seq = {int(lane): self._seq[lane] for lane in DURABLE if self._seq[lane]}
+            last_seq = self._ledger.last_seq()
             deleted = set(self._gone)
-            grown = [(loss, loss.count, self._gap_row(loss)) for loss in self._losses.values()]
-            grown = [(loss, count, row) for loss, count, row in grown if count != loss.committed]
-        rows = [row for _, _, row in grown] + [row for lane in self._committing.values() for row in lane]
+            reports = self._ledger.grown()
+        rows = [row for row, _ in reports] + [row for lane in self._committing.values() for row in lane]
         if rows or deleted:
             self._journal.commit(rows, deleted, last_seq)
         with self._changed:
             self._gone -= deleted
             self._gone_while_reading |= deleted
-            for loss, count, row in grown:
-                loss.committed = count
+            self._ledger.written(reports)
+            for row, _ in reports:
                 self._gone_while_reading.add(row.key)
                 self._rewind(row.key)
             self._committing = {}
@@ -474,12 +389,6 @@ class Outbox:
             self._due_s = time.monotonic() + _RETRY_S
         if isinstance(fault, sqlite3.OperationalError):
             self._evict()
-
-    def _gap_row(self, loss: _Loss) -> Stored:
-        epoch = self._journal.epochs.get(loss.epoch, "unknown")
-        lane: wire.Lane = loss.lane.name  # type: ignore[assignment]
-        gap = wire.Gap(wire.SCHEMA_VERSION, epoch, lane, loss.from_seq, loss.to_seq, loss.count, loss.reason)
-        return Stored(loss.key, self._gap_topic, retain=False, payload=msgspec.json.encode(gap))
 
     def _evict(self) -> None:
         """Bring the file below its bound, with a twentieth to spare: P1 before P0, the oldest first."""

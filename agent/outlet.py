@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent import __version__, wire
+from agent.broker import parse_url
 from agent.errors import CannotCreate
 from agent.filesink import FileTransport
-from agent.mqtt import MqttTransport, parse_url
+from agent.mqtt import MqttTransport
 from agent.outbox import Outbox
 from agent.publisher import Publisher
 from agent.transport import Presence, Transport

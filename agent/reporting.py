@@ -10,15 +10,15 @@ import msgspec
 
 from agent import wire
 from agent.errors import CannotCreate, IOFault
+from agent.ledger import Lane
 from agent.motchallenge import MotWriter
-from agent.outbox import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from agent.ledger import MessageId
     from agent.messages import Event, Frame
-    from agent.outbox import MessageId
     from agent.outlet import Outlet
     from agent.pipeline import Result
 

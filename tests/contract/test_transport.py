@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from agent.broker import MqttOptions
 from agent.errors import CannotCreate
 from agent.filesink import FileTransport
-from agent.mqtt import MqttOptions, MqttTransport
+from agent.mqtt import MqttTransport
 from agent.transport import Message, Outcome, Report
 from tests.e2e.brokers import mosquitto
 

@@ -18,8 +18,10 @@ import msgspec
 import pytest
 
 from agent import messages, wire
-from agent.mqtt import MqttOptions, MqttTransport
-from agent.outbox import Lane, Outbox
+from agent.broker import MqttOptions
+from agent.ledger import Lane
+from agent.mqtt import MqttTransport
+from agent.outbox import Outbox
 from agent.publisher import Publisher
 from agent.transport import Presence
 from tests.e2e.brokers import FakeBroker, Subscriber, amqtt, mosquitto, wait_for

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.broker import MqttOptions, parse_url
 from agent.errors import BadConfig, UsageError
-from agent.mqtt import MqttOptions, MqttTransport, parse_url
+from agent.mqtt import MqttTransport
 from agent.transport import Backoff
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from agent.errors import CannotCreate, TryAgain
 from agent.journal import make_key, split_key
-from agent.outbox import COUNTED, Lane, Outbox
+from agent.ledger import COUNTED, Lane
+from agent.outbox import Outbox
 
 SLOW = {Lane.P0: 3600.0, Lane.P1: 3600.0, Lane.GAP: 3600.0}
 """Commits happen when a test asks for them."""
