@@ -6,20 +6,40 @@ import difflib
 import sys
 from typing import TYPE_CHECKING
 
+from agent.backends import open_engine
+from agent.bundle import load_bundle
 from agent.decode import make_decoder
 from agent.errors import BadConfig
 from agent.events import EventMachine
 from agent.pipeline import Pipeline
 from agent.preprocess import Preprocessor
 from agent.tracker import Tracker, options_for
+from agent.trial import try_out
 from agent.zones import Masks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from agent.backends import Engine
     from agent.bundle import Bundle
     from agent.config import Detect
+
+
+def open_model(path: Path, *, threads: int) -> tuple[Bundle, Engine]:
+    """Load the bundle `path`, open an engine for it and try it out: the model is sound, or this raises.
+
+    Raises InputMissing, BadData or ServiceAway. The engine is the caller's to close.
+    """
+    bundle = load_bundle(path)
+    artifact = bundle.artifact("tflite")
+    engine = open_engine(bundle.file(artifact), precision=artifact.precision, threads=threads)
+    try:
+        try_out(bundle, engine)
+    except BaseException:
+        engine.close()
+        raise
+    return bundle, engine
 
 
 def build_pipeline(
@@ -49,6 +69,7 @@ def build_pipeline(
             labels=bundle.labels,
             default_threshold=manifest.decoder.score_threshold,
             new_event_id=lambda: f"{event_prefix}-{next(numbers)}",
+            moves=manifest.task != "classify",
         ),
         keep=Masks(detect.masks).keep if detect.masks else None,
     )

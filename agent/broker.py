@@ -52,7 +52,7 @@ def parse_url(url: str, **more: Any) -> MqttOptions:
 
     Raises UsageError.
     """
-    fix = "give mqtt://host:port or mqtts://user:password@host:port"
+    fix = "give mqtt://host:port or mqtts://host:port, a login as user:password@ before the host"
     try:
         parts = urlsplit(url)
         port = parts.port

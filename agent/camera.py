@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent.sampling import luma_of
+from agent.wire import FrameFacts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,8 +31,9 @@ class Capture:
         self.not_sampled = 0
 
     def run(self) -> None:
-        """Read until the source ends or is closed; then the mailbox is closed too. Raises AgentError."""
+        """Open the source and read until it ends or is closed; the mailbox is then closed. Raises AgentError."""
         try:
+            self._source.open()
             for frame in self._source.frames():
                 if self._sampler.keep(frame.time_s, partial(luma_of, frame.picture)):
                     self._mailbox.put(frame)
@@ -53,7 +55,7 @@ class CameraStages:
         self._pipeline = pipeline
         self._reporter = reporter
         self._recorders = recorders
-        self._last: Frame | None = None
+        self._last: tuple[FrameFacts, float] | None = None
         self.inferred = 0
         self.events = 0
 
@@ -64,16 +66,18 @@ class CameraStages:
     def finish(self, frame: Frame, geometry: Geometry, outputs: Sequence[NDArray[Any]]) -> None:
         """Decide on the frame, and report. Raises AgentError."""
         result = self._pipeline.finish(frame, geometry, outputs)
-        self._last = frame
+        facts = FrameFacts.of(frame)
+        self._last = facts, frame.time_s
         self.inferred += 1
         self.events += len(result.events)
         for record in self._recorders:
             record(result)
-        self._reporter.report(frame, result.events, self._pipeline.counts())
+        self._reporter.report(facts, frame.time_s, result.events, self._pipeline.counts())
 
     def close(self, reason: str) -> None:
         """End every open event at the time of the last frame."""
         if self._last is not None:
-            events = self._pipeline.close(self._last.time_s, reason)
+            facts, time_s = self._last
+            events = self._pipeline.close(time_s, reason)
             self.events += len(events)
-            self._reporter.report(self._last, events, self._pipeline.counts())
+            self._reporter.report(facts, time_s, events, self._pipeline.counts())

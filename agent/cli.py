@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import platform
 import re
 import sys
+import threading
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from agent import __version__
+from agent import __version__, log
 from agent.errors import AgentError, UsageError
 from agent.urls import redact
 
@@ -25,15 +27,11 @@ _FILE = click.Path(path_type=Path)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(__version__, prog_name="edge-agent")
+@click.version_option(__version__, "-V", "--version", prog_name="edge-agent")
 @click.option("-v", "--verbose", count=True, help="Say more; -vv for everything.")
-@click.pass_context
-def cli(context: click.Context, verbose: int) -> None:
+def cli(verbose: int) -> None:
     """Video inference on small boards, with events over MQTT that are never silently lost."""
-    from agent.log import setup
-
-    context.obj = verbose
-    setup(verbose)
+    log.setup(verbose)
 
 
 @cli.command()
@@ -116,6 +114,7 @@ def cli(context: click.Context, verbose: int) -> None:
     show_default=True,
     help="Reconnect when no frame came for this long.",
 )
+@click.option("-v", "--verbose", count=True, help="Say more; -vv for everything.")
 def run(**given: Any) -> None:
     """Watch one source and publish its events, until it ends or SIGTERM or SIGINT comes.
 
@@ -127,15 +126,20 @@ def run(**given: Any) -> None:
     from agent.daemon import run as run_daemon
     from agent.starter import starter_bundle
 
+    if given["verbose"]:
+        log.setup(given["verbose"])
     if given["broker"] is not None and given["sink"] is not None:
         raise UsageError("--broker and --sink together", fix="give one of them")
+    if given["drain_s"] != given["drain_s"]:
+        raise UsageError("--drain-s", seen="nan", fix="give seconds, 0 or more")
+    _check_files(given)
     run_daemon(
         RunOptions(
             source=given["source"],
             model=given["model"] or starter_bundle(),
             state_dir=given["state_dir"] or default_state_dir(),
             camera=given["camera"],
-            device=given["device"] or default_device(),
+            device=default_device() if given["device"] is None else given["device"],
             topic_root=given["topic_root"],
             broker=given["broker"],
             sink=given["sink"] or "-",
@@ -179,6 +183,21 @@ def model_add(manifest: Path, artifact: Path, out: Path) -> None:
     from agent.modeladd import add_and_try
 
     click.echo(add_and_try(manifest, artifact, out))
+
+
+def _check_files(given: dict[str, Any]) -> None:
+    """Raise UsageError when one file would be written by two options, or over the source."""
+    seen = {Path(given["source"].removeprefix("file://")).resolve(): "--source"}
+    for option in ("sink", "detections", "mot"):
+        value = given[option]
+        if value is None or str(value) in {"-", os.devnull}:
+            continue
+        path = Path(value).resolve()
+        if path in seen:
+            raise UsageError(
+                f"--{option} is the same file as {seen[path]}", seen=value, fix="give another path"
+            )
+        seen[path] = f"--{option}"
 
 
 def parse_sampling(text: str) -> Sampling:
@@ -248,25 +267,42 @@ def default_device() -> str:
 
 def main() -> NoReturn:
     """Run the command line; every fault becomes one line on standard error and an exit code."""
+    code = _run_commands()
+    logging.shutdown()
+    if any(thread.daemon for thread in threading.enumerate()):
+        # A thread that hangs in native code (a camera that never answers) would crash the interpreter's end.
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _run_commands() -> int:
+    """Return the exit code."""
     try:
-        code = cli.main(standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
+        code = cli.main(standalone_mode=False, prog_name="edge-agent", auto_envvar_prefix="EDGE_AGENT")
     except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "edge-agent"
+        _complain(f"{error.format_message()} See `{command} --help`.")
+        return error.exit_code
     except AgentError as error:
         _complain(str(error))
-        sys.exit(error.exit_code)
+        return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
+        return 130
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.exit(74)
+        return 74
     except Exception as error:  # noqa: BLE001  the outermost loop: users get one line
         if logging.getLogger().isEnabledFor(logging.INFO):
             traceback.print_exc()
         _complain(f"internal error: {type(error).__name__}: {error}; run again with -v and report it")
-        sys.exit(EX_SOFTWARE)
+        return EX_SOFTWARE
+    return code if isinstance(code, int) else 0
 
 
 def _complain(line: str) -> None:

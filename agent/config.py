@@ -72,9 +72,10 @@ class Detect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     masks: tuple[tuple[tuple[float, float], ...], ...] = ()
 
     def __post_init__(self) -> None:
-        for name, value in [("threshold", self.threshold), *self.thresholds.items()]:
+        by_label = {f"thresholds.{label}": value for label, value in self.thresholds.items()}
+        for name, value in {"threshold": self.threshold, **by_label}.items():
             if value is not None and not 0 < value <= 1:
-                raise BadConfig(f"detect.thresholds.{name}", seen=value, fix="a score above 0, up to 1")
+                raise BadConfig(f"detect.{name}", seen=value, fix="a score above 0, up to 1")
         if not 0 <= self.hysteresis < 1:
             raise BadConfig("detect.hysteresis", seen=self.hysteresis, fix="0 or more, below 1")
         for name in ("end_after_s", "update_s", "stationary_s"):
@@ -84,6 +85,9 @@ class Detect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise BadConfig(f"detect.{name}", seen=getattr(self, name), fix="0 or more seconds")
         for mask in self.masks:
             check_polygon("mask", mask)
+        names = [zone.name for zone in self.zones]
+        if len(set(names)) < len(names):
+            raise BadConfig("zone names", seen=", ".join(names), fix="give each zone a name of its own")
 
 
 def check_polygon(what: str, polygon: tuple[tuple[float, float], ...]) -> None:
@@ -93,6 +97,9 @@ def check_polygon(what: str, polygon: tuple[tuple[float, float], ...]) -> None:
     for corner in polygon:
         if not all(0 <= c <= 1 for c in corner):
             raise BadConfig(f"{what}: corner", seen=corner, fix="corners are fractions 0..1 of the frame")
+    following = (*polygon[1:], polygon[0])
+    if not sum(x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in zip(polygon, following, strict=True)):
+        raise BadConfig(f"{what}: area", seen=0, fix="give corners that enclose something")
 
 
 def _positive(name: str, value: float) -> None:

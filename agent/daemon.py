@@ -13,18 +13,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent import wire
-from agent.assembly import build_pipeline
-from agent.backends import open_engine
-from agent.bundle import load_bundle
+from agent.assembly import build_pipeline, open_model
 from agent.camera import CameraStages, Capture
-from agent.capture import StreamOptions, open_source
+from agent.capture import StreamOptions, make_source
 from agent.config import Detect, Sampling
-from agent.errors import TryAgain
+from agent.errors import IOFault, ServiceAway, TryAgain
 from agent.mailbox import Mailbox
 from agent.outlet import open_outlet
 from agent.overlap import Overlap
 from agent.reporting import DetectionLog, EventReporter, MotLog
 from agent.sampling import RateMeter, make_sampler
+from agent.topics import check_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
     from agent.backends import Engine
     from agent.bundle import Bundle
-    from agent.capture import FrameSource, Pace
+    from agent.capture import Pace
     from agent.outlet import Outlet
     from agent.pipeline import Result
 
@@ -43,7 +42,7 @@ GIL_SWITCH_S = 0.0005
 _END_S = 10.0
 """Longest wait for the threads once the source is closed: a decoder or engine that hangs must not hold us."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_SOURCE_ENDED = "source ended"
+_SOURCE_ENDED, _INFERENCE_ENDED = "source ended", "inference ended"
 _DRAIN_STEP_S = 0.25
 
 End = str | BaseException
@@ -80,29 +79,28 @@ def run(options: RunOptions, recorders: Sequence[Callable[[Result], None]] = ())
     Raises AgentError; TryAgain when messages are left for the next start.
     """
     sys.setswitchinterval(GIL_SWITCH_S)
-    wire.check_name("camera", options.camera)
-    bundle = load_bundle(options.model)
-    artifact = bundle.artifact("tflite")
-    engine = open_engine(bundle.file(artifact), precision=artifact.precision, threads=options.threads)
+    check_name("camera", options.camera)
+    bundle, engine = open_model(options.model, threads=options.threads)
     with ExitStack() as stack:
         stack.callback(engine.close)
-        build_pipeline(bundle, engine, options.detect, camera=options.camera)  # a wrong model is told first
+        build_pipeline(bundle, engine, options.detect, camera=options.camera)  # a wrong setting is told first
         ends = stack.enter_context(_signals())
-        source = open_source(options.source, camera=options.camera, pace=options.pace, options=options.stream)
-        stack.callback(source.close)
         outlet = stack.enter_context(_outlet(options))
         files = _files(options, bundle, stack)
-        chain = _Chain(options, bundle, engine, source, outlet, [*recorders, *files])
+        chain = _Chain(options, bundle, engine, outlet, [*recorders, *files])
         failure = chain.run(ends)
-        drained = _drain(outlet, options.drain_s, ends)
-        waiting = outlet.waiting()
+        drained = _drain(outlet, options.drain_s if chain.began else 0.0, ends)
+        waiting, reason = outlet.waiting(), outlet.publisher.state.last_error
     if failure is not None:
         raise failure
     if not drained:
+        what = f"messages not delivered ({reason or 'no answer in time'})"
+        if options.broker is None and options.sink == "-":
+            raise IOFault(
+                what, seen=f"{waiting} lost", fix="use --sink FILE or --broker to keep what can't be sent"
+            )
         fix = f"they are kept in {options.state_dir} and go out at the next start"
-        raise TryAgain(
-            "messages not delivered, the broker or sink is away", seen=f"{waiting} of this run", fix=fix
-        )
+        raise TryAgain(what, seen=f"{waiting} of this run", fix=fix)
 
 
 class _Chain:
@@ -113,12 +111,13 @@ class _Chain:
         options: RunOptions,
         bundle: Bundle,
         engine: Engine,
-        source: FrameSource,
         outlet: Outlet,
         recorders: Sequence[Callable[[Result], None]],
     ) -> None:
         bell, self._fastest = threading.Condition(), options.pace == "fastest"
-        self._source = source
+        self._source = source = make_source(
+            options.source, camera=options.camera, pace=options.pace, options=options.stream
+        )
         self._meter = RateMeter(options.sampling)
         self._mailbox = Mailbox(bell, blocking=self._fastest)
         self._capture = Capture(source, make_sampler(options.sampling), self._mailbox)
@@ -131,15 +130,25 @@ class _Chain:
             event_prefix=f"{outlet.outbox.epoch[:8]}-{options.camera}",
         )
         reporter = EventReporter(
-            outlet, model=_model(bundle, engine), sampling=self._sampling, utc=_utc(options.pace)
+            outlet,
+            camera=options.camera,
+            model=_model(bundle, engine),
+            sampling=self._sampling,
+            utc=_utc(options.pace),
         )
         self._stages = CameraStages(pipeline, reporter, [self._measure, *recorders])
         self._overlap = Overlap([(self._mailbox, self._stages)], engine, bell, eager=self._fastest)
 
+    @property
+    def began(self) -> bool:
+        """A frame was inferred."""
+        return self._stages.inferred > 0
+
     def run(self, ends: queue.SimpleQueue[End]) -> BaseException | None:
         """Run to the end, then end the open events; return what failed, if anything."""
-        reason, failure = _until_end(self._capture, self._overlap, self._source, ends)
-        self._stages.close(reason)
+        seen = self._until_end(ends)
+        failure = _failure(seen)
+        self._stages.close("failed" if failure else "shutdown" if _stopped(seen) else "end_of_stream")
         log.info(
             "%d frames: %d inferred, %d not sampled, %d replaced by a newer one; %d event messages",
             self._source.stats.frames,
@@ -151,38 +160,53 @@ class _Chain:
         log.debug("%s; %s", self._source.stats, self._overlap.times)
         return failure
 
+    def _until_end(self, ends: queue.SimpleQueue[End]) -> list[End]:
+        """Run capture and inference until the source ends, a signal comes or one of them fails.
+
+        Returns, when both have come to an end, what happened, in order.
+        """
+        threads = [
+            _thread("capture", self._capture.run, ends, done=_SOURCE_ENDED),
+            _thread("inference", self._infer, ends, done=_INFERENCE_ENDED),
+        ]
+        seen: list[End] = []
+        while set(seen) != {_SOURCE_ENDED, _INFERENCE_ENDED}:  # what was captured is still inferred
+            seen.append(ends.get())
+            if seen[-1] not in {_SOURCE_ENDED, _INFERENCE_ENDED}:
+                break
+        self._source.close()
+        deadline_s = time.monotonic() + _END_S
+        for thread in threads:
+            thread.join(max(0.0, deadline_s - time.monotonic()))
+            if thread.is_alive():
+                log.error("the %s thread does not end: going without it", thread.name)
+        while not ends.empty():
+            seen.append(ends.get())
+        return seen
+
+    def _infer(self) -> None:
+        try:
+            self._overlap.run()
+        finally:
+            self._mailbox.close()  # nobody takes frames any more: capture must not wait for that
+
     def _measure(self, result: Result) -> None:
         self._meter.inferred(result.frame.time_s, 0.0 if self._fastest else self._overlap.times.total_s)
 
     def _sampling(self) -> wire.Sampling:
         now = self._meter.report(self._source.frame_rate_hz)
-        return wire.Sampling(now.mode, now.effective_hz, now.miss_window_s)
+        missed_s = None if now.miss_window_s is None else round(now.miss_window_s, 3)
+        return wire.Sampling(now.mode, round(now.effective_hz, 3), missed_s)
 
 
-def _until_end(
-    capture: Capture, overlap: Overlap, source: FrameSource, ends: queue.SimpleQueue[End]
-) -> tuple[str, BaseException | None]:
-    """Run capture and inference until the source ends, a signal comes or one of them fails.
+def _failure(seen: list[End]) -> BaseException | None:
+    """Return what went wrong; a camera that was away when the signal to stop came is none."""
+    faults = [end for end in seen if isinstance(end, BaseException)]
+    return next((fault for fault in faults if not (_stopped(seen) and isinstance(fault, ServiceAway))), None)
 
-    Returns the reason for ending events, and what failed, when both have come to an end.
-    """
-    threads = [
-        _thread("capture", capture.run, ends, done=_SOURCE_ENDED),
-        _thread("inference", overlap.run, ends, done="inference ended"),
-    ]
-    seen = [ends.get()]
-    if seen[0] == _SOURCE_ENDED:
-        seen.append(ends.get())  # what was captured is still inferred, unless a signal comes
-    source.close()
-    deadline_s = time.monotonic() + _END_S
-    for thread in threads:
-        thread.join(max(0.0, deadline_s - time.monotonic()))
-        if thread.is_alive():
-            log.error("the %s thread does not end: going without it", thread.name)
-    while not ends.empty():
-        seen.append(ends.get())
-    failure = next((end for end in seen if isinstance(end, BaseException)), None)
-    return ("failed" if failure else "end_of_stream" if seen[0] == _SOURCE_ENDED else "shutdown"), failure
+
+def _stopped(seen: list[End]) -> bool:
+    return any(number.name in seen for number in _SIGNALS)
 
 
 def _thread(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -39,8 +40,9 @@ class EventMachine:
     """The life cycles of one camera's objects: the same tracks, times and ids give the same events.
 
     `labels` are the names by class id, `default_threshold` the model's own, `new_event_id` gives the id of
-    each event. Every event_id gets exactly one "new", then
-    its updates, at least `update_s` apart, then exactly one "end".
+    each event. Every event_id gets exactly one "new", then its updates, at least `update_s` apart, then
+    exactly one "end". Where boxes are always the whole frame (a classifier's), `moves` is False: nothing
+    is then stationary or remembered as that.
     """
 
     def __init__(
@@ -51,10 +53,12 @@ class EventMachine:
         labels: Sequence[str],
         default_threshold: float,
         new_event_id: Callable[[], str],
+        moves: bool = True,
     ) -> None:
         self._detect, self._camera, self._labels = detect, camera, tuple(labels)
         self._default_threshold = default_threshold if detect.threshold is None else detect.threshold
         self._new_event_id = new_event_id
+        self._stationary_s = detect.stationary_s if moves else math.inf
         self._zones = Zones([(zone.name, zone.polygon, zone.labels) for zone in detect.zones])
         self._memory = Memory(detect.stationary_memory_s)
         self._objects: dict[tuple[int, int], _Object] = {}  # by track and class
@@ -122,7 +126,7 @@ class EventMachine:
         return self._labels[class_id] if 0 <= class_id < len(self._labels) else f"class-{class_id}"
 
     def _candidate(self, label: str, box: Box, zones: tuple[str, ...], score: float, now_s: float) -> _Object:
-        stillness = Stillness(box, now_s, stationary_s=self._detect.stationary_s)
+        stillness = Stillness(box, now_s, stationary_s=self._stationary_s)
         return _Object(label, now_s, now_s, score, score, box, zones, stillness)
 
     def _adopt(

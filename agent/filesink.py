@@ -1,7 +1,8 @@
-"""The way out to a JSONL file: one line an event, on disk before it counts as delivered."""
+"""The way out to a JSONL file: one line an event, on disk before it counts as delivered; gaps are logged."""
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import stat
@@ -10,11 +11,17 @@ import threading
 import time
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
+import msgspec
+
+from agent import wire
+from agent.backoff import Backoff
 from agent.errors import CannotCreate
-from agent.transport import Backoff, Link, Message, Outcome, Report
+from agent.transport import Link, Message, Outcome, Report
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 _BATCH = 64
 
@@ -22,7 +29,8 @@ _BATCH = 64
 class FileTransport:
     """A Transport that appends the payloads of `.../events/...` topics to a file; "-" is standard output.
 
-    Other messages (status, state, statistics) have no place in a file and count as delivered.
+    A gap is told as one error line in the log: the file holds events and nothing else. Other messages
+    (status, state, statistics) have no place in a file and count as delivered.
     Raises CannotCreate when the file can't be written.
     """
 
@@ -68,6 +76,8 @@ class FileTransport:
             self._error = f"{self._name}: {fault.strerror}"
             self._retry_s = time.monotonic() + self._backoff.next_s()
             return [Report(m.key, Outcome.LOST, self._error) for m in sent]
+        for gap in (m.payload for m in sent if m.topic.endswith("/gap")):
+            log.error("sink %s: %s", self._name, _gap_line(gap))
         self._error = ""
         self._backoff.reset()
         return [Report(m.key, Outcome.DELIVERED) for m in sent]
@@ -101,6 +111,16 @@ class FileTransport:
             if self._regular:
                 os.ftruncate(self._file.fileno(), end)
             raise
+
+
+def _gap_line(payload: bytes) -> str:
+    """Return in words what the gap report `payload` tells; one that can't be read is shown as it is."""
+    try:
+        gap = msgspec.json.decode(payload, type=wire.Gap)
+    except msgspec.MsgspecError:
+        return f"messages will not come: {payload!r}"
+    numbers = f"numbers {gap.from_seq} to {gap.to_seq} of lane {gap.lane}, run {gap.epoch}"
+    return f"{gap.count} messages will not come ({gap.reason}): {numbers}"
 
 
 def _open(path: Path | Literal["-"]) -> BinaryIO:

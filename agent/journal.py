@@ -246,7 +246,7 @@ def _lock(path: Path) -> IO[str]:
         raise TryAgain(
             f"the outbox {path} belongs to a running agent",
             seen=f"process {holder}",
-            fix="stop that one, or give this one another state directory",
+            fix="stop that one, or give this one another --state and --device",
         ) from fault
     lock_file.truncate(0)
     lock_file.write(str(os.getpid()))

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
+from agent.backoff import Backoff
 from agent.errors import BadConfig
-from agent.transport import Backoff, Key, Link, Message, Outcome, Presence, Report
+from agent.transport import Link, Message, Outcome, Presence, Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,10 +38,12 @@ _V5, _V311 = MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311
 _PROTOCOL_NAMES = {_V5: "5", _V311: "3.1.1"}
 # Reason codes of MQTT 5, section 2.4.
 _SUCCESS, _NO_SUBSCRIBERS, _NOT_AUTHORIZED, _QUOTA_EXCEEDED = 0x00, 0x10, 0x87, 0x97
+_TAKEN_OVER, _TOO_LARGE = 0x8E, 0x95
 _DEAD = {0x90, 0x95, 0x99}  # topic name invalid, packet too large, payload format invalid
 _PROTOCOL_REFUSED = {0x84}
 _LOGIN_REFUSED = {0x86, 0x87, 0x8A, 0x8C}
 _PACKET_OVERHEAD_BYTES = 32
+_SHORT = 3  # so many short connections in a row may be those of two clients with one name
 
 
 class MqttTransport:
@@ -71,10 +74,10 @@ class MqttTransport:
         self._protocol = self._first
         self._said_old = False
         self._session, self._connected, self._error = 0, False, ""
-        self._under_way: dict[int, Key] = {}
+        self._under_way: dict[int, Message] = {}
         self._reports: deque[Report] = deque()
         self._window, self._max_packet_bytes, self._retain_available = 0, 0, True
-        self._confirmed = 0
+        self._confirmed = self._short = 0
         self._next_try_s = self._deadline_s = self._since_s = clock()
         self._wake_in, self._wake_out = socket.socketpair()
         for end in (self._wake_in, self._wake_out):
@@ -109,7 +112,7 @@ class MqttTransport:
         if message.qos == 0:
             self._reports.append(Report(message.key, Outcome.DELIVERED))
         else:
-            self._under_way[info.mid] = message.key
+            self._under_way[info.mid] = message
 
     def poll(self, timeout_s: float) -> list[Report]:
         """Do what is due on the connection; return what became of messages, within `timeout_s`."""
@@ -264,34 +267,66 @@ class MqttTransport:
         reason: ReasonCode,
         _given: Properties | None,
     ) -> None:
-        if client is self._client:
-            sender = (
-                "the broker disconnected" if flags.is_disconnect_packet_from_server else "connection lost"
-            )
-            self._drop(f"{sender}: {reason}", next_protocol=None if self._connected else self._other())
+        if client is not self._client:
+            return
+        other = None if self._connected else self._other()
+        if not flags.is_disconnect_packet_from_server:
+            self._drop(self._how_lost(reason), next_protocol=other)
+        elif reason.value == _TAKEN_OVER:
+            why = f"another client uses the same device name ({self._options.client_id})"
+            self._drop(f"{why} and took the connection: give one of them another --device", contested=True)
+        else:
+            if reason.value == _TOO_LARGE:
+                self._reject_largest(f"the broker disconnected: {reason}")
+            self._drop(f"the broker disconnected: {reason}", next_protocol=other)
+
+    def _how_lost(self, reason: ReasonCode) -> str:
+        """Return the words for a connection that ended without a DISCONNECT.
+
+        A broker that gives the connection to another client of the same name need not say so: mosquitto 2.0
+        and MQTT 3.1.1 do not. It shows by one short connection after the other.
+        """
+        lost = f"connection lost: {reason}"
+        if not self._connected or self._lasted() or self._short + 1 < _SHORT:
+            return lost
+        return (
+            f"{lost}, soon after each connect; if another client uses the same device name"
+            f" ({self._options.client_id}), give one of them another --device"
+        )
+
+    def _reject_largest(self, detail: str) -> None:
+        """Give up the largest message under way: the one that the broker did not want to see again."""
+        if self._under_way:
+            mid = max(self._under_way, key=lambda each: len(self._under_way[each].payload))
+            self._reports.append(Report(self._under_way.pop(mid).key, Outcome.REJECTED, detail))
 
     def _on_publish(
         self, client: Client, _data: Any, mid: int, reason: ReasonCode, _given: Properties | None
     ) -> None:
-        key = self._under_way.pop(mid, None) if client is self._client else None
-        if key is None:
+        message = self._under_way.pop(mid, None) if client is self._client else None
+        if message is None:
             return
         outcome = _outcome(reason.value)
         if outcome is Outcome.DELIVERED:
             self._confirmed += 1
-        self._reports.append(Report(key, outcome, f"0x{reason.value:02x} {reason}"))
+        self._reports.append(Report(message.key, outcome, f"0x{reason.value:02x} {reason}"))
 
     # -- the end of a connection --
 
-    def _drop(self, why: str, *, next_protocol: MQTTProtocolVersion | None = None) -> None:
+    def _drop(
+        self, why: str, *, next_protocol: MQTTProtocolVersion | None = None, contested: bool = False
+    ) -> None:
         """Give the connection up, report what was under way as lost, and say when to try again.
 
         A broker that gives no CONNACK may not know MQTT 5 (amqtt is silent): the next try is with the other.
         A connection that stood begins with 5 again, so that a restarting broker is not taken for an old one.
+        One that is `contested` counts as failed, however long it stood: two that take it from each other rest.
         """
-        stood, lasted_s = self._connected, self._clock() - self._since_s
-        if stood and (lasted_s >= self._options.stable_s or self._confirmed >= self._options.max_in_flight):
+        stood, stable = self._connected, self._lasted()
+        if stood and not contested and (stable or self._confirmed >= self._options.max_in_flight):
             self._backoff.reset()
+        if stood:
+            self._short = 0 if stable else self._short + 1
         self._protocol = next_protocol or self._first
         wait_s = self._backoff.next_s()
         self._forget_connection()
@@ -301,6 +336,10 @@ class MqttTransport:
         log.debug("broker %s: next try in %.1f s", self._options.where, wait_s)
         self._error = why
 
+    def _lasted(self) -> bool:
+        """Return whether the connection that stands or stood lately counts as a stable one."""
+        return self._clock() - self._since_s >= self._options.stable_s
+
     def _other(self) -> MQTTProtocolVersion:
         """Return the version to try after one that was met with silence."""
         return _V311 if self._protocol is _V5 else self._first
@@ -308,7 +347,7 @@ class MqttTransport:
     def _forget_connection(self) -> None:
         client, self._client = self._client, None
         self._connected = False
-        self._reports.extend(Report(key, Outcome.LOST) for key in self._under_way.values())
+        self._reports.extend(Report(m.key, Outcome.LOST) for m in self._under_way.values())
         self._under_way.clear()
         sock = client.socket() if client is not None else None
         if sock is not None:
@@ -320,7 +359,9 @@ def _outcome(reason: int) -> Outcome:
         return Outcome.DELIVERED
     if reason == _NOT_AUTHORIZED:
         return Outcome.DENIED
-    return Outcome.REJECTED if reason in _DEAD else Outcome.BUSY
+    if reason == _QUOTA_EXCEEDED:
+        return Outcome.BUSY
+    return Outcome.REJECTED if reason in _DEAD else Outcome.REFUSED
 
 
 def _tls_context(options: MqttOptions) -> ssl.SSLContext:

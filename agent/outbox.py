@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import sqlite3
 import threading
 import time
 from collections import deque
@@ -73,7 +72,7 @@ class Outbox:
         self._due_s: float | None = None
         self._committed_s = time.monotonic()
         self._changes = self._durable = 0
-        self._closing = self._failing = False
+        self._closing = self._failing = self._stumbling = False
         self._notify: Callable[[], None] = lambda: None
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
         self._thread.start()
@@ -325,8 +324,22 @@ class Outbox:
 
     def _run(self) -> None:
         while self._wait_until_due():
-            self._commit_or_retry()
-        self._commit_or_retry()
+            self._survive(self._round)
+        self._survive(self._round)
+
+    def _survive(self, step: Callable[[], None]) -> None:
+        """Do `step`; when it fails, say so once and have another round: without this thread all is lost."""
+        try:
+            step()
+        except Exception as fault:
+            if not self._stumbling:
+                log.error("outbox: %s: %s; it goes on", type(fault).__name__, fault)
+                log.debug("outbox: fault", exc_info=fault)
+            self._stumbling = True
+            with self._changed:
+                self._due_s = time.monotonic() + _RETRY_S
+        else:
+            self._stumbling = False
 
     def _wait_until_due(self) -> bool:
         with self._changed:
@@ -337,19 +350,22 @@ class Outbox:
                 self._changed.wait(wait_s)
         return False
 
-    def _commit_or_retry(self) -> None:
+    def _round(self) -> None:
+        """Commit, then make room if need be: a full disk may take messages again once there is some."""
         try:
             self._commit()
-        except Exception as fault:  # noqa: BLE001 - the thread's outermost loop: capture goes on, messages wait
+        except Exception as fault:  # noqa: BLE001 - capture goes on, messages wait
             self._put_back(fault)
-            return
-        if self._failing:
-            log.warning("outbox: the disk takes messages again")
-        self._failing = False
-        self._notify()
+        else:
+            if self._failing:
+                log.warning("outbox: the disk takes messages again")
+            self._failing = False
+            self._notify()
+        if not self._closing:
+            self._evict()
 
     def _commit(self) -> None:
-        """Write waiting rows, deletions and grown gaps in one transaction; then make room if need be."""
+        """Write waiting rows, deletions and grown gaps in one transaction."""
         with self._changed:
             self._due_s, self._committed_s, changes = None, time.monotonic(), self._changes
             self._committing = {lane: list(rows) for lane, rows in self._waiting.items() if rows}
@@ -371,31 +387,26 @@ class Outbox:
             self._committing = {}
             self._durable = changes
             self._changed.notify_all()
-            closing = self._closing
-        if not closing:
-            self._evict()
 
     def _put_back(self, fault: Exception) -> None:
         """Keep in memory what the disk did not take, within the bound, and try again later."""
-        if not self._failing:
-            log.error("outbox: the disk refuses (%s): messages are kept in memory and tried again", fault)
-            log.debug("outbox: commit failed", exc_info=fault)
         with self._changed:
-            self._failing = True
+            known, self._failing = self._failing, True
             for lane, rows in self._committing.items():
                 self._waiting[lane].extendleft(reversed(rows))
             self._committing = {}
             self._bound_waiting()
             self._due_s = time.monotonic() + _RETRY_S
-        if isinstance(fault, sqlite3.OperationalError):
-            self._evict()
+        if not known:
+            log.error("outbox: the disk refuses (%s): messages are kept in memory and tried again", fault)
+            log.debug("outbox: commit failed", exc_info=fault)
 
     def _evict(self) -> None:
-        """Bring the file below its bound, with a twentieth to spare: P1 before P0, the oldest first."""
-        try:
-            excess = self._journal.used_bytes() - self._max_bytes
-        except sqlite3.Error:
-            return
+        """Bring the file below its bound, with a twentieth to spare: P1 before P0, the oldest first.
+
+        Raises sqlite3.Error; what was given up until then is accounted for.
+        """
+        excess = self._journal.used_bytes() - self._max_bytes
         if excess <= 0:
             return
         excess += self._max_bytes // 20

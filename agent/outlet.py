@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +17,11 @@ from agent.filesink import FileTransport
 from agent.mqtt import MqttTransport
 from agent.outbox import Outbox
 from agent.publisher import Publisher
+from agent.topics import Topics
 from agent.transport import Presence, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-_FLUSH_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +30,14 @@ class Outlet:
 
     outbox: Outbox
     publisher: Publisher
-    topics: wire.Topics
+    topics: Topics
     identity: wire.Identity
 
     def drain(self, timeout_s: float) -> bool:
         """Deliver what is left, of earlier runs too, for at most `timeout_s`; return whether all arrived."""
-        self.outbox.flush(_FLUSH_S)
-        return self.publisher.drain(timeout_s)
+        deadline_s = time.monotonic() + timeout_s
+        self.outbox.flush(timeout_s)
+        return self.publisher.drain(max(0.0, deadline_s - time.monotonic()))
 
     def waiting(self) -> int:
         """Return how many messages of this run are not delivered."""
@@ -48,39 +50,50 @@ def open_outlet(
 ) -> Iterator[Outlet]:
     """Open the way to `broker` (an mqtt URL), or without one to the JSONL file `sink` ("-": standard output).
 
-    Each file sink has an outbox of its own: what waits for a broker must not end up in a file.
+    What waits for a broker must not end up in a file: each file sink has an outbox of its own.
     Raises CannotCreate, TryAgain (another agent has this outbox), BadConfig or UsageError.
     """
-    topics, identity = wire.topics(root=topic_root, device=device), wire.Identity(device, wire.boot_id())
-    name, transport_for = _way_out(broker, sink)
-    with Outbox(_made(state_dir) / name, device=device, gap_topic=topics.gap) as outbox:
-        presence = Presence(
-            topics.status,
-            birth=wire.encode_birth(
-                identity, version=__version__, epoch=outbox.epoch, previous=outbox.previous
-            ),
-            will=wire.encode_offline(identity, version=__version__, epoch=outbox.epoch),
-        )
-        publisher = Publisher(outbox, transport_for(presence), presence=presence)
-        publisher.start()
-        try:
-            yield Outlet(outbox, publisher, topics, identity)
-        finally:
-            publisher.stop()
+    topics, identity = Topics.of(device, root=topic_root), wire.Identity(device, wire.boot_id())
+    with _outbox_file(broker, sink, state_dir) as path:
+        transport_for = _way_out(broker, sink)
+        with Outbox(path, device=device, gap_topic=topics.gap) as outbox:
+            presence = Presence(
+                topics.status,
+                birth=wire.encode_birth(
+                    identity, version=__version__, epoch=outbox.epoch, previous=outbox.previous
+                ),
+                will=wire.encode_offline(identity, version=__version__, epoch=outbox.epoch),
+            )
+            publisher = Publisher(outbox, transport_for(presence), presence=presence)
+            publisher.start()
+            try:
+                yield Outlet(outbox, publisher, topics, identity)
+            finally:
+                publisher.stop()
 
 
-def _way_out(broker: str | None, sink: str) -> tuple[str, Callable[[Presence], Transport]]:
-    """Return the name of the outbox file, and what makes the transport once the outbox has its epoch."""
+@contextmanager
+def _outbox_file(broker: str | None, sink: str, state_dir: Path) -> Iterator[Path]:
+    """Yield where the outbox lies: for standard output nowhere lasting, for each file sink a file of its own."""
+    if broker is None and sink == "-":
+        with tempfile.TemporaryDirectory(prefix="edge-agent-") as folder:
+            yield Path(folder) / "outbox.db"
+        return
+    name = "outbox.db" if broker is not None else f"sink-{_key(sink)}.db"
+    yield _made(state_dir) / name
+
+
+def _way_out(broker: str | None, sink: str) -> Callable[[Presence], Transport]:
+    """Return what makes the transport once the outbox has its epoch. Raises UsageError, CannotCreate."""
     if broker is not None:
         options = parse_url(broker)
-        return "outbox.db", lambda presence: MqttTransport(options, presence=presence)
+        return lambda presence: MqttTransport(options, presence=presence)
     file = FileTransport("-" if sink == "-" else Path(sink))
-    return f"sink-{_key(sink)}.db", lambda _: file
+    return lambda _: file
 
 
 def _key(sink: str) -> str:
-    path = sink if sink == "-" else str(Path(sink).resolve())
-    return hashlib.sha256(path.encode()).hexdigest()[:8]
+    return hashlib.sha256(str(Path(sink).resolve()).encode()).hexdigest()[:8]
 
 
 def _made(state_dir: Path) -> Path:

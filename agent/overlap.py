@@ -76,7 +76,7 @@ class StageTimes:
 
 
 class Overlap:
-    """Takes frames from the mailboxes of all cameras, longest-waiting camera first, through one engine.
+    """Takes frames from the mailboxes of all cameras in turn through one engine.
 
     On live sources two frames at most are in work: one in the network and one prepared behind it, which is taken
     from its mailbox as late as it can be prepared in time, so that it is the newest. With `eager` (a file at full

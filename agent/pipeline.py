@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Result:
-    """What one inferred frame came to; detections down to the pipeline's score floor."""
+    """What one inferred frame came to; detections are raw: in masks too, down to the pipeline's score floor."""
 
     frame: Frame
     detections: Detections
@@ -56,12 +56,12 @@ class Pipeline:
     def finish(self, frame: Frame, geometry: Geometry, outputs: Sequence[NDArray[Any]]) -> Result:
         """Turn the engine's `outputs` for `frame` into events. Frames come in the order of their time."""
         raw = self._decoder(outputs)
-        detections = _on_frame(raw, geometry)
+        detections = counting = _on_frame(raw, geometry)
         if self._keep is not None and len(detections):
-            detections = detections[self._keep(detections.xyxy)]
+            counting = detections[self._keep(detections.xyxy)]
         width, height = frame.size
         aspect = width / height
-        tracks = self._tracker.update(detections, frame.time_s, aspect=aspect)
+        tracks = self._tracker.update(counting, frame.time_s, aspect=aspect)
         events = self._events.update(tracks, frame.time_s, aspect=aspect)
         return Result(frame, detections, tracks, events)
 

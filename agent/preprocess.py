@@ -12,6 +12,8 @@ from agent.errors import BadData
 from agent.messages import Geometry, ModelInput
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import av
     from numpy.typing import NDArray
 
@@ -66,7 +68,10 @@ def place(resize: str, frame: tuple[int, int], target: tuple[int, int]) -> Place
         w, h = max(tw, round(fw * scale)), max(th, round(fh * scale))
         return Placement((w, h), ((w - tw) // 2, (h - th) // 2, tw, th), (0, 0))
     scale = min(tw / fw, th / fh)
-    w, h = max(1, min(tw, int(fw * scale))), max(1, min(th, int(fh * scale)))
+    # Each as its models were trained: YOLOX cuts sizes off (its preproc), Ultralytics rounds (its LetterBox).
+    whole: Callable[[float], int] = round if resize == "letterbox_center" else int
+    w, h = max(1, min(tw, whole(fw * scale))), max(1, min(th, whole(fh * scale)))
+    # An odd line of padding goes right and below: Ultralytics' round(pad / 2 - 0.1).
     at = ((tw - w) // 2, (th - h) // 2) if resize == "letterbox_center" else (0, 0)
     return Placement((w, h), (0, 0, w, h), at)
 

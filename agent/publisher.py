@@ -9,7 +9,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.transport import Backoff, Message, Outcome
+from agent.backoff import Backoff
+from agent.transport import Message, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 _POLL_S = 1.0
 _FAREWELL_S = 1.0
 _STUCK_S = 30.0
+_REFUSALS = 5
+_REMEMBERED = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,8 @@ class Publisher:
     """Sends what the outbox holds, and the last value of each retained topic at every connect.
 
     A message that the other side refuses for good is discarded (a gap); a topic that it denies is left alone
-    but for one try every `hold_s`; over a quota all sending rests. `presence` is told first, and last.
+    but for one try every `hold_s`; over a quota all sending rests. One refused five times for no known reason
+    is given up too, that it may not block those behind it for ever. `presence` is told first, and last.
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class Publisher:
         self._rest = Backoff(first_s=0.5, max_s=10.0, rng=rng)
         self._in_flight: dict[int, Message] = {}
         self._denied: dict[str, _Denied] = {}
+        self._refusals: dict[int, int] = {}
         self._retained: dict[str, bytes] = {}
         self._unsent: dict[str, None] = {}
         self._telling: dict[str, bytes] = {}
@@ -223,20 +228,32 @@ class Publisher:
             self._reject(message, report.detail)
         elif report.outcome is Outcome.DENIED:
             self._hold(message, report.detail)
+        elif report.outcome is Outcome.REFUSED and self._refused_too_often(message):
+            self._reject(message, f"{report.detail}, {_REFUSALS} times")
         else:
             self._send_again(message)
-            if report.outcome is Outcome.BUSY:
+            if report.outcome in {Outcome.BUSY, Outcome.REFUSED}:
                 self._pause(report.detail)
+
+    def _refused_too_often(self, message: Message) -> bool:
+        """Count one more refusal of `message`; the oldest counts of those that never came back are dropped."""
+        key = int(message.key)
+        self._refusals[key] = self._refusals.get(key, 0) + 1
+        if len(self._refusals) > _REMEMBERED:
+            del self._refusals[next(iter(self._refusals))]
+        return self._refusals.get(key, 0) >= _REFUSALS
 
     def _arrived(self, message: Message) -> None:
         self._delivered += 1
         self._fault = ""
         self._quota.reset()
+        self._refusals.pop(int(message.key), None)
         self._outbox.confirm([int(message.key)])
         self._allow(message)
 
     def _reject(self, message: Message, detail: str) -> None:
         self._rejected += 1
+        self._refusals.pop(int(message.key), None)
         log.error("message on %s will never be taken (%s): given up and reported", message.topic, detail)
         self._outbox.discard([int(message.key)], reason="rejected")
         self._allow(message)
@@ -275,7 +292,7 @@ class Publisher:
             again = report.outcome in {Outcome.LOST, Outcome.BUSY} and told is not None
             if again:
                 self._unsent[topic] = None
-        if report.outcome in {Outcome.DENIED, Outcome.REJECTED}:
+        if report.outcome in {Outcome.DENIED, Outcome.REJECTED, Outcome.REFUSED}:
             log.error("the broker does not take the retained message on %s (%s)", topic, report.detail)
         elif report.outcome is Outcome.BUSY:
             self._pause(report.detail)

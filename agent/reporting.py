@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.ledger import MessageId
-    from agent.messages import Event, Frame
+    from agent.messages import Event
     from agent.outlet import Outlet
     from agent.pipeline import Result
 
@@ -33,32 +33,43 @@ class EventReporter:
         self,
         outlet: Outlet,
         *,
+        camera: str,
         model: wire.Model,
         sampling: Callable[[], wire.Sampling],
         utc: Callable[[], wire.TimeBase],
     ) -> None:
         self._outlet = outlet
+        self._camera = camera
         self._model = model
         self._sampling = sampling
         self._utc = utc
         self._states: dict[str, tuple[int, int]] = {}
 
-    def report(self, frame: Frame, events: Sequence[Event], counts: Mapping[str, tuple[int, int]]) -> None:
-        """Queue `events`, decided on `frame`; `counts` is (objects, moving objects) per label after them."""
+    def report(
+        self,
+        frame: wire.FrameFacts,
+        time_s: float,
+        events: Sequence[Event],
+        counts: Mapping[str, tuple[int, int]],
+    ) -> None:
+        """Queue `events`, decided on `frame` at `time_s`; `counts` is (objects, moving ones) per label after them.
+
+        To be called for every frame: counts change without an event too, when a known object is back.
+        """
         for event in events:
             self._put(frame, event)
-        if events:
-            self._tell_states(frame, counts)
+        if self._states != counts:
+            self._tell_states(time_s, counts)
 
-    def _put(self, frame: Frame, event: Event) -> None:
-        facts, sampling, utc = wire.FrameFacts.of(frame), self._sampling(), self._utc()
+    def _put(self, frame: wire.FrameFacts, event: Event) -> None:
+        sampling, utc = self._sampling(), self._utc()
 
         def encode(message_id: MessageId) -> bytes:
             return wire.encode_event(
                 event,
                 message_id=str(message_id),
                 identity=self._outlet.identity,
-                frame=facts,
+                frame=frame,
                 now_s=time.monotonic(),
                 model=self._model,
                 sampling=sampling,
@@ -68,16 +79,14 @@ class EventReporter:
         lane = Lane.P1 if event.type == "update" else Lane.P0
         self._outlet.outbox.put(lane, self._outlet.topics.events(event.camera), encode)
 
-    def _tell_states(self, frame: Frame, counts: Mapping[str, tuple[int, int]]) -> None:
+    def _tell_states(self, time_s: float, counts: Mapping[str, tuple[int, int]]) -> None:
         for label in {*counts, *self._states}:
             now = counts.get(label, (0, 0))
             if now == self._states.get(label):
                 continue
             self._states[label] = now
-            payload = wire.encode_state(
-                count=now[0], active=now[1] > 0, since_s=frame.time_s, time=self._utc()
-            )
-            self._outlet.publisher.retain(self._outlet.topics.state(frame.camera, label), payload)
+            payload = wire.encode_state(count=now[0], active=now[1] > 0, since_s=time_s, time=self._utc())
+            self._outlet.publisher.retain(self._outlet.topics.state(self._camera, label), payload)
 
 
 class DetectionLog:

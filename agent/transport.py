@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from random import Random
+from typing import Protocol
 
 Key = int | str
 """Names a message while it is under way: a row's key, or the topic of a retained message."""
@@ -31,6 +28,7 @@ class Outcome(Enum):
     REJECTED = "rejected"  # it will never be taken as it is: a dead letter
     DENIED = "denied"  # not authorised: keep it, leave its topic alone for a while
     BUSY = "busy"  # over a quota: keep it, send nothing for a while
+    REFUSED = "refused"  # for no reason that is known: as busy, but a dead letter when it stays so
     LOST = "lost"  # the connection went before an answer: keep it, send it again
 
 
@@ -51,27 +49,6 @@ class Link:
     session: int
     protocol: str
     error: str = ""
-
-
-class Backoff:
-    """How long to wait before the next try: exponential with full jitter, for fleets that come at once.
-
-    See https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/ ("Full Jitter").
-    """
-
-    def __init__(self, *, first_s: float, max_s: float, rng: Random) -> None:
-        self._first_s, self._max_s, self._rng = first_s, max_s, rng
-        self._failures = 0
-
-    def next_s(self) -> float:
-        """Return the wait after one more failure."""
-        bound_s = min(self._max_s, self._first_s * 2.0 ** min(self._failures, 32))
-        self._failures += 1
-        return self._rng.uniform(0.0, bound_s)
-
-    def reset(self) -> None:
-        """Begin anew: it works."""
-        self._failures = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 
-_USERINFO = re.compile(r"(?<=://)[^/?#\s]*@")
-_QUERY_KEYS = "pass|password|passwd|pwd|token|key|secret|auth|user|username|usr"
-_SECRET_QUERY = re.compile(rf"(?i)([?&](?:{_QUERY_KEYS})=)[^&#\s]*")
+# Up to the last @: people leave / ? and # in passwords as they are.
+_USERINFO = re.compile(r"(?<=://)\S*@")
+_KEYS = "pass|password|passwd|pwd|token|key|secret|auth|user|username|usr|loginuse|loginpas"
+_IN_QUERY = re.compile(rf"(?i)([?&](?:{_KEYS})=)[^&#\s]*")
+# Some cameras want it in the path: /user=admin_password=secret_channel=1_stream=0.sdp
+_IN_PATH = re.compile(rf"(?i)([/_](?:{_KEYS})=)(?:(?!_[a-z]+=)[^&/?\s])*")
 
 
 def redact(text: str) -> str:
-    """Return `text` with the user, password and secret query values of every URL in it replaced by `***`."""
-    return _SECRET_QUERY.sub(r"\1***", _USERINFO.sub("***@", text))
+    """Return `text` with the user, password and secret values of every URL in it replaced by `***`."""
+    for secret in (_IN_QUERY, _IN_PATH):
+        text = secret.sub(r"\1***", text)
+    return _USERINFO.sub("***@", text)
 
 
 def scheme(url: str) -> str:

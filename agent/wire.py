@@ -1,8 +1,7 @@
-"""Wire format, version 1: topics, payloads, and their JSON Schema, generated from the same structs."""
+"""Wire format, version 1: payloads and their JSON Schema, generated from the same structs."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from agent.errors import BadConfig
+from agent.topics import NAME_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from agent.messages import Event, Frame
 
 SCHEMA_VERSION: Final = 1
-NAME_BYTES = 64
-_FORBIDDEN = re.compile(r"[/+#$\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=0)]
@@ -180,58 +177,6 @@ class FrameFacts:
         """Return the facts of `frame` without its picture."""
         width_px, height_px = frame.size
         return FrameFacts(frame.seq, frame.pts_s, frame.captured_s, width_px, height_px)
-
-
-@dataclass(frozen=True, slots=True)
-class Topics:
-    """The topics of one device."""
-
-    base: str
-
-    @property
-    def status(self) -> str:
-        """Birth and last will, retained."""
-        return f"{self.base}/status"
-
-    @property
-    def stats(self) -> str:
-        """Numbers of the agent."""
-        return f"{self.base}/stats"
-
-    @property
-    def health(self) -> str:
-        """The verdict, retained."""
-        return f"{self.base}/health"
-
-    @property
-    def gap(self) -> str:
-        """Messages that will not come."""
-        return f"{self.base}/gap"
-
-    def events(self, camera: str) -> str:
-        """Return the topic of a camera's events."""
-        return f"{self.base}/events/{check_name('camera name', camera)}"
-
-    def state(self, camera: str, label: str) -> str:
-        """Return the retained topic of how many `label` a camera has; a label is made safe for a topic."""
-        return f"{self.base}/state/{check_name('camera name', camera)}/{_FORBIDDEN.sub('_', label) or '_'}"
-
-
-def topics(root: str = "edge", *, device: str) -> Topics:
-    """Return the topics below `root`/`device`; `root` may have levels. Raises BadConfig."""
-    levels = [check_name("topic root", level) for level in root.split("/")]
-    return Topics("/".join([*levels, check_name("device name", device)]))
-
-
-def check_name(what: str, name: str) -> str:
-    """Return `name` if it can be one level of a topic, else raise BadConfig naming `what`."""
-    size_bytes = len(name.encode(errors="surrogatepass"))
-    if not name.strip() or size_bytes > NAME_BYTES or _FORBIDDEN.search(name):
-        shown = repr(name if len(name) <= NAME_BYTES else name[:NAME_BYTES] + "...")
-        raise BadConfig(
-            what, seen=shown, fix=f"1 to {NAME_BYTES} bytes without / + # $ and control characters"
-        )
-    return name
 
 
 def encode_event(

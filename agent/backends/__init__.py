@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
-from agent.errors import BadData
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -44,30 +40,7 @@ class Engine(Protocol):
 
 
 def open_engine(artifact: Path, *, precision: str, threads: int) -> Engine:
-    """Open `artifact` with the first backend that can run it, and try it. Raises BadData or ServiceAway."""
+    """Open `artifact` with the first backend that can run it. Raises InputMissing, BadData or ServiceAway."""
     from agent.backends.tflite import TFLiteEngine
 
-    engine = TFLiteEngine(artifact, precision=precision, threads=threads)
-    try_out(engine, artifact.name)
-    return engine
-
-
-def try_out(engine: Engine, name: str) -> None:
-    """Run `engine` on two different pictures: outputs that are not finite, or the same for both, are a fault.
-
-    Raises BadData. INT8 files with constant scores load and run like good ones (ultralytics#18210).
-    """
-    spec = engine.input
-    flat = engine.infer(np.zeros(spec.shape, spec.dtype))
-    noise = engine.infer(_noise(spec))
-    for output, tensor in zip(engine.outputs, noise, strict=True):
-        if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
-            raise BadData(f"{name}: output {output.name}", seen="not finite", fix="convert the model again")
-    if all(np.array_equal(a, b, equal_nan=True) for a, b in zip(flat, noise, strict=True)):
-        fix = "its calibration is broken: quantize it again"
-        raise BadData(f"{name}: outputs", seen="the same for every picture", fix=fix)
-
-
-def _noise(spec: TensorSpec) -> NDArray[Any]:
-    pixels = np.random.default_rng(0).integers(0, 256, spec.shape, np.uint8)
-    return pixels.view(np.int8) if spec.dtype == np.int8 else pixels.astype(spec.dtype)
+    return TFLiteEngine(artifact, precision=precision, threads=threads)

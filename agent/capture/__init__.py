@@ -18,14 +18,16 @@ class SourceStats:
     """What a source has met so far; each field written by one thread, read by anyone.
 
     `packets` and `frames` count all of the run. Dropped: `waited_for_key_frame` packets before the first key
-    frame of a connection, `undecodable_packets`, and `late_packets` of a live source that the decoder was
-    seconds behind. `gaps` are steps of the PTS of more than 1.5 usual ones.
+    frame of a connection, `undecodable_packets`, `disordered_frames` that a damaged file gave out after later
+    ones, and `late_packets` of a live source that the decoder was too far behind. `gaps` are steps of the PTS
+    of more than 1.5 usual ones.
     """
 
     packets: int = 0
     frames: int = 0
     waited_for_key_frame: int = 0
     undecodable_packets: int = 0
+    disordered_frames: int = 0
     gaps: int = 0
     pts_backwards: int = 0
     pts_duplicate: int = 0
@@ -41,8 +43,11 @@ class FrameSource(Protocol):
 
     `open()` raises an AgentError when the source can't be had at all; `frames()` then yields until the end of
     a file, until `close()` (from any thread; it ends soon), and on a live source for ever: lost connections
-    are re-established inside, with backoff, and counted. A Frame holds the decoder's own buffer: let it go
-    soon.
+    are re-established inside, with backoff, and counted. `close()` ends a running `open()` too, which then
+    raises ServiceAway. A Frame holds the decoder's own buffer: let it go soon.
+
+    `Frame.seq` counts the frames of a live source as they come. In a file it is the number of the frame in
+    the undamaged file, as far as that can be told: frames that were lost to damage are counted.
     """
 
     stats: SourceStats
@@ -63,7 +68,7 @@ class FrameSource(Protocol):
         ...
 
     def open(self) -> None:
-        """Connect and find the video stream. Raises AgentError."""
+        """Connect and find the video stream. Raises AgentError; ServiceAway soon after a `close()`."""
         ...
 
     def frames(self) -> Iterator[Frame]:
@@ -71,7 +76,7 @@ class FrameSource(Protocol):
         ...
 
     def close(self) -> None:
-        """End `frames()` soon, from any thread; may be called twice."""
+        """End `open()` and `frames()` soon, from any thread; may be called twice, and before `open()`."""
         ...
 
 
@@ -86,10 +91,15 @@ class StreamOptions:
     backoff_max_s: float = 30.0
 
 
-def open_source(url: str, *, camera: str, pace: Pace, options: StreamOptions | None = None) -> FrameSource:
-    """Return the opened source for `url`: a path, file:, rtsp(s):, http(s):. Raises AgentError."""
+def make_source(url: str, *, camera: str, pace: Pace, options: StreamOptions | None = None) -> FrameSource:
+    """Return the source for `url`, not opened yet: a path, file:, rtsp(s):, http(s):."""
     from agent.capture.stream import StreamSource
 
-    source = StreamSource(url, camera=camera, pace=pace, options=options or StreamOptions())
+    return StreamSource(url, camera=camera, pace=pace, options=options or StreamOptions())
+
+
+def open_source(url: str, *, camera: str, pace: Pace, options: StreamOptions | None = None) -> FrameSource:
+    """Return the opened source for `url`, as `make_source` takes it. Raises AgentError."""
+    source = make_source(url, camera=camera, pace=pace, options=options)
     source.open()
     return source

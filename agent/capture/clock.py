@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import deque
 
 BACKWARDS_JUMP_S = 1.0
-"""A step back of more than this is a new time line (restarted encoder, 33-bit wrap), less is disorder."""
+"""A step back of more than this in a clip is a new time line (restarted encoder, 33-bit wrap), less disorder."""
+LIVE_BACKWARDS_S, LIVE_BACKWARDS_STEPS = 0.2, 3.0
+"""A step back of more than this, or of so many usual steps if that is less, is a new time line when live."""
 FORWARD_JUMP_S = 10.0
 """A step ahead of more than this, and of FORWARD_JUMP_STEPS usual steps, is a new time line in a clip."""
 FORWARD_JUMP_STEPS = 10.0
@@ -68,6 +70,9 @@ class PtsClock:
     know): a minimum filter, as in NTP's clock filter (RFC 5905, section 10) and RFC 3550's interarrival view
     of RTP. The window follows the drift of the camera's clock: 100 ppm over 30 s are 3 ms.
 
+    A step back in the PTS restarts the filter: the least offset would belong to what came before the step,
+    or to a single PTS too far ahead, and make every frame look older for the whole window.
+
     Mapped times are never later than the arrival and never decrease.
     """
 
@@ -77,9 +82,13 @@ class PtsClock:
         self._last_pts_s: float | None = None
         self._last_s = float("-inf")
 
-    def map(self, pts_s: float, arrival_s: float) -> float:
-        """Return the monotonic time of a frame with that PTS; `arrival_s` must not decrease."""
-        if self._last_pts_s is not None and pts_s < self._last_pts_s - BACKWARDS_JUMP_S:
+    def map(self, pts_s: float, arrival_s: float, *, usual_s: float = 0.0) -> float:
+        """Return the monotonic time of a frame with that PTS; `arrival_s` must not decrease.
+
+        `usual_s` is the usual step of the PTS, 0.0 while unknown.
+        """
+        back_s = min(LIVE_BACKWARDS_S, LIVE_BACKWARDS_STEPS * usual_s) if usual_s else LIVE_BACKWARDS_S
+        if self._last_pts_s is not None and pts_s < self._last_pts_s - back_s:
             self.restart()
         self._last_pts_s = pts_s
         self._learn(arrival_s - pts_s, arrival_s)

@@ -46,6 +46,11 @@ def silent(url: str, limit_s: float) -> ServiceAway:
     return ServiceAway(f"no answer within {limit_s:g} s", seen=redact(url), fix=FIX_NETWORK)
 
 
+def closed(url: str) -> ServiceAway:
+    """Return the error for a source that was closed while it was being opened."""
+    return ServiceAway("closed while opening", seen=redact(url))
+
+
 def no_such_file(url: str) -> InputMissing:
     """Return the error for a file that is not there."""
     return InputMissing("no such file", seen=redact(url), fix="check the path")

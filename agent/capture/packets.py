@@ -17,17 +17,27 @@ if TYPE_CHECKING:
     from agent.capture.opening import Session
 
 MAX_QUEUED = 1024
-MAX_BACKLOG_S = 5.0
+MAX_BACKLOG_S = 1.0
+"""A decoder that is further behind is too slow for the stream."""
+SETTLE_S = 5.0
+"""For so long after a connection it may be this far behind: servers begin with a burst, often a whole GOP."""
+LINEAR = ("matroska,webm", "mpegts")
+"""Formats whose packets lie one after the other: a stretch without any is damage."""
+TORN_BYTES = 2048
 MAX_BAD_READS = 50
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Arrival:
-    """A packet of a session and its arrival on the monotonic clock. None is its end: flush the decoder."""
+    """A packet of a session and its arrival on the monotonic clock. None is its end: flush the decoder.
+
+    `torn`: data is missing before or in the packet of a file.
+    """
 
     packet: Packet[Any] | None
     session: Session
     arrived_s: float
+    torn: bool = False
 
 
 def read_packets(session: Session, now: Callable[[], float]) -> Iterator[Arrival | None]:
@@ -37,26 +47,51 @@ def read_packets(session: Session, now: Callable[[], float]) -> Iterator[Arrival
     they are left out. Data of a file that FFmpeg can't parse is stepped over, up to MAX_BAD_READS times in a
     row. A live source raises av.FFmpegError, for its silence may look like bad data.
     """
-    bad_reads = 0
+    bad_reads, seam = 0, Seam(session)
     while bad_reads < MAX_BAD_READS:
         try:
             for packet in session.container.demux():
                 bad_reads = 0
+                torn = seam.torn(packet)
                 wanted = packet.size and packet.stream_index == session.stream_index
-                yield Arrival(packet, session, now()) if wanted else None
+                yield Arrival(packet, session, now(), torn) if wanted else None
             break
         except av.error.InvalidDataError:
             if session.live:
                 raise
             bad_reads += 1
+            seam.broken = True
     yield Arrival(None, session, now())
+
+
+class Seam:
+    """Sees where the packets of a file do not follow each other without a break."""
+
+    def __init__(self, session: Session) -> None:
+        self._linear = not session.live and session.container.format.name in LINEAR
+        self._stream_index = session.stream_index
+        self._end_bytes: int | None = None
+        self.broken = False
+
+    def torn(self, packet: Packet[Any]) -> bool:
+        """Return whether data is missing since the video packet before `packet`, or in it."""
+        self.broken = self.broken or packet.is_corrupt
+        if self._linear and packet.size and packet.pos is not None and packet.pos >= 0:
+            hole_bytes = packet.pos - (packet.pos if self._end_bytes is None else self._end_bytes)
+            self.broken = self.broken or hole_bytes > TORN_BYTES
+            self._end_bytes = packet.pos + packet.size
+        if packet.stream_index != self._stream_index:
+            return False
+        torn, self.broken = self.broken, False
+        return torn
 
 
 class PacketQueue:
     """Between the reader thread and the decoder: bounded in number, and on a live source in time.
 
-    A finite source waits for room. A live one that is MAX_BACKLOG_S behind throws all of it away (`dropped`
-    counts), for the decoder would never be current again; what follows waits for a key frame.
+    A finite source waits for room. A live one that is MAX_BACKLOG_S behind (SETTLE_S while a connection is
+    young) throws all of it away (`dropped` counts), for the decoder would never be current again; what
+    follows waits for a key frame.
     """
 
     def __init__(self) -> None:
@@ -64,13 +99,15 @@ class PacketQueue:
         self._changed = threading.Condition()
         self._closed = False
         self._error: BaseException | None = None
+        self._session: Session | None = None
+        self._began_s = 0.0
         self.dropped = 0
 
     def put(self, item: Arrival) -> None:
         """Append `item`, waiting for room or making some."""
         with self._changed:
             if item.session.live:
-                self._make_room(item.arrived_s)
+                self._make_room(item)
             else:
                 self._changed.wait_for(lambda: self._closed or len(self._items) < MAX_QUEUED)
             if not self._closed:
@@ -98,8 +135,12 @@ class PacketQueue:
                 self._items.clear()
             self._changed.notify_all()
 
-    def _make_room(self, now_s: float) -> None:
-        late = self._items and now_s - self._items[0].arrived_s > MAX_BACKLOG_S
+    def _make_room(self, item: Arrival) -> None:
+        if item.session is not self._session:
+            self._session, self._began_s = item.session, item.arrived_s
+        young = item.arrived_s - self._began_s <= SETTLE_S
+        limit_s = SETTLE_S if young else MAX_BACKLOG_S
+        late = self._items and item.arrived_s - self._items[0].arrived_s > limit_s
         if late or len(self._items) >= MAX_QUEUED:
             self.dropped += len(self._items)
             self._items.clear()

@@ -23,8 +23,8 @@ from agent.urls import redact
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from agent.backoff import Backoff
     from agent.capture import SourceStats, StreamOptions
-    from agent.capture.backoff import Backoff
     from agent.capture.opening import Session
 
 LOGIN_WAIT_S = 30.0
@@ -66,7 +66,10 @@ class Reader:
         return self._queue.dropped
 
     def start(self) -> Session:
-        """Start the thread; return the first session. Raises AgentError within `open_timeout_s`."""
+        """Start the thread; return the first session.
+
+        Raises AgentError within `open_timeout_s`, ServiceAway at once on `close()`.
+        """
         self._thread.start()
         try:
             first = self._first.get(timeout=self._options.open_timeout_s)
@@ -90,8 +93,9 @@ class Reader:
         self._given_up = session
 
     def close(self) -> None:
-        """End `arrivals()` at once and the thread soon; from any thread, any number of times."""
+        """End `start()` and `arrivals()` at once, the thread soon; from any thread, any number of times."""
         self._stop.set()
+        self._first.put(faults.closed(self._url))
         self._queue.end(discard=True)
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(JOIN_S)
@@ -101,6 +105,9 @@ class Reader:
             session = open_session(self._url, self._options)
         except BaseException as error:  # noqa: BLE001 - handed to the thread that waits in start()
             self._first.put(error)
+            return
+        if self._stop.is_set():  # nobody waits any more
+            session.close()
             return
         self._first.put(session)
         try:
@@ -121,7 +128,8 @@ class Reader:
                 session.close()
             if not session.live:
                 return
-            self._backoff.lasted(self._now() - since_s)
+            if self._now() - since_s >= self._options.backoff_max_s:
+                self._backoff.reset()
             session = self._reconnect(reason)
 
     def _read(self, session: Session) -> None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import av
 
-from agent.capture import SourceStats, StreamOptions
-from agent.capture.backoff import Backoff
+from agent.backoff import Backoff
+from agent.capture import SourceStats, StreamOptions, faults
+from agent.capture.numbering import Numbering
 from agent.capture.opening import is_network, is_rtsp, open_session
 from agent.capture.packets import Arrival, read_packets
 from agent.capture.reader import Reader
@@ -65,6 +66,7 @@ class StreamSource:
         self._reader: Reader | None = None
         self._session: Session | None = None
         self._timeline = Timeline(pace=pace, stats=self.stats, now=now, wait=self._stop.wait)
+        self._numbering = Numbering()
         self._format: tuple[int, int, str] | None = None
         self._awaiting_key = True
         self._bad_packets = 0
@@ -88,14 +90,19 @@ class StreamSource:
         return self._session.frame_count if self._session else 0
 
     def open(self) -> None:
-        """Connect and find the video stream. Raises AgentError."""
+        """Connect and find the video stream. Raises AgentError; ServiceAway soon after a `close()`."""
         if self._pace == "fastest" and is_rtsp(self._url):
             raise self._no_clip()
         if is_network(self._url):
             self._reader = self._new_reader()
+            if self._stop.is_set():  # closed before there was a reader to close
+                self._reader.close()
             self._session = self._reader.start()
         else:
             self._session = open_session(self._url, self._options)
+        if self._stop.is_set():
+            self._release()
+            raise faults.closed(self._url)
         if self._pace == "fastest" and self._session.live:
             self.close()
             raise self._no_clip()
@@ -112,26 +119,22 @@ class StreamSource:
                     frame = self._frame(picture, arrival)
                     if self._stop.is_set():
                         return
-                    yield frame
+                    if frame is not None:
+                        yield frame
                     self._last_progress_s = self._now()
             self._check_end(self._session)
         finally:
             self._release()
 
     def close(self) -> None:
-        """End `frames()` soon, from any thread; may be called twice."""
+        """End `open()` and `frames()` soon, from any thread; may be called twice, and before `open()`."""
         self._stop.set()
         if self._reader is not None:
             self._reader.close()
 
     def _new_reader(self) -> Reader:
         options = self._options
-        backoff = Backoff(
-            first_s=options.backoff_first_s,
-            max_s=options.backoff_max_s,
-            stable_s=options.backoff_max_s,
-            uniform=self._rng.uniform,
-        )
+        backoff = Backoff(first_s=options.backoff_first_s, max_s=options.backoff_max_s, rng=self._rng)
         return Reader(
             self._url, camera=self._camera, options=options, backoff=backoff, stats=self.stats, now=self._now
         )
@@ -153,6 +156,7 @@ class StreamSource:
             if dropped != self._reader.dropped:
                 dropped = self._reader.dropped
                 self.stats.late_packets, self._awaiting_key = dropped, True
+                log.warning("camera %s: decoding falls behind the stream: packets dropped", self._camera)
             yield arrival
             patience_s = KEY_FRAME_PATIENCE_S if self._awaiting_key else self._options.stall_timeout_s
             if self.live and self._now() - self._last_progress_s > patience_s:
@@ -181,19 +185,26 @@ class StreamSource:
         packet = arrival.packet
         if packet is not None:
             self.stats.packets += 1
+            self._numbering.packet(packet.pts)
+            if arrival.torn:
+                self._numbering.torn()
             if self._awaiting_key and not packet.is_keyframe:
                 self.stats.waited_for_key_frame += 1
+                self._numbering.lost(packet.pts)
                 return []
             self._awaiting_key = False
         try:
             pictures = arrival.session.decoder.decode(packet)
         except av.FFmpegError:
-            self._bad_packet(arrival.session)
+            self._bad_packet(arrival)
             return []
         self._bad_packets = 0
         return pictures
 
-    def _bad_packet(self, session: Session) -> None:
+    def _bad_packet(self, arrival: Arrival) -> None:
+        session = arrival.session
+        if arrival.packet is not None:
+            self._numbering.lost(arrival.packet.pts)
         self.stats.undecodable_packets += 1
         self._bad_packets += 1
         if self._bad_packets < MAX_BAD_PACKETS:
@@ -207,12 +218,21 @@ class StreamSource:
         if self._reader is not None:
             self._reader.give_up(session)
 
-    def _frame(self, picture: VideoFrame, arrival: Arrival) -> Frame:
+    def _frame(self, picture: VideoFrame, arrival: Arrival) -> Frame | None:
+        seq = self.stats.frames if arrival.session.live else self._number(picture, arrival.session)
+        if seq is None:
+            self.stats.disordered_frames += 1
+            return None
         self._note_format(picture)
         moment = self._timeline.place(picture, arrival.session, arrived_s=arrival.arrived_s)
-        seq, self.stats.frames = self.stats.frames, self.stats.frames + 1
-        self._first_s, self._last_s = (self._first_s if seq else moment.time_s), moment.time_s
+        self._first_s, self._last_s = (self._first_s if self.stats.frames else moment.time_s), moment.time_s
+        self.stats.frames += 1
         return Frame(self._camera, seq, *moment, picture)
+
+    def _number(self, picture: VideoFrame, session: Session) -> int | None:
+        rate_hz = self._timeline.frame_rate_hz
+        usual = 1 / (rate_hz * float(session.time_base)) if rate_hz else 0.0
+        return self._numbering.frame(picture.pts, usual=usual)
 
     def _note_format(self, picture: VideoFrame) -> None:
         seen = (picture.width, picture.height, picture.format.name)

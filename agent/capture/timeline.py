@@ -64,7 +64,7 @@ class Timeline:
         steps, stats = self._steps, self._stats
         stats.gaps, stats.pts_backwards, stats.pts_duplicate = steps.gaps, steps.backwards, steps.duplicates
         if live:
-            captured_s = self._pts_clock.map(pts_s, arrived_s)
+            captured_s = self._pts_clock.map(pts_s, arrived_s, usual_s=steps.usual_s)
             return Moment(pts_s, captured_s, captured_s)
         clip_s = self._clip_clock.map(pts_s, step_s=step_s, usual_s=steps.usual_s)
         if self._pace == "fastest":

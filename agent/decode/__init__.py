@@ -35,6 +35,10 @@ class Decoder(Protocol):
         """Decode one frame."""
         ...
 
+    def scores(self, outputs: Sequence[NDArray[Any]]) -> NDArray[Any] | None:
+        """Return every score of one frame, as stored or real; None where the graph has picked a few."""
+        ...
+
 
 def make_decoder(bundle: Bundle, outputs: tuple[TensorSpec, ...], *, min_score: float) -> Decoder:
     """Return the decoder of `bundle` for an engine with `outputs`; it drops what is below `min_score`.

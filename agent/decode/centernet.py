@@ -56,6 +56,10 @@ class CenterNetDecoder:
         xyxy = np.concatenate((centre - distance[:, :2], centre + distance[:, 2:]), axis=1)
         return best(to_detections(xyxy, score, class_id), TOP_DETECTIONS)
 
+    def scores(self, outputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """Return the heat map of one frame, as stored."""
+        return outputs[0 if self.heat_first else 1]
+
 
 def _is_peak(flat: NDArray[Any], points: NDArray[np.intp], shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """Say which `points` (flat indices into h x w x classes) are peaks among their eight neighbours."""

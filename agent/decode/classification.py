@@ -46,6 +46,10 @@ class ClassificationDecoder:
         whole = np.tile(np.array([0, 0, 1, 1], np.float32), (len(rows), 1))
         return best(to_detections(whole, score, rows), TOP_CLASSES)
 
+    def scores(self, outputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """Return the one output of one frame, as stored."""
+        return outputs[0]
+
 
 def build(bundle: Bundle, outputs: tuple[TensorSpec, ...], min_score: float) -> ClassificationDecoder:
     """Return the decoder. Raises BadData unless the one output has one number a label."""

@@ -32,7 +32,7 @@ class SsdDecoder:
     """
 
     codes: TensorSpec
-    scores: TensorSpec
+    score_spec: TensorSpec
     scores_first: bool
     centre: NDArray[np.float32]
     size: NDArray[np.float32]
@@ -42,17 +42,22 @@ class SsdDecoder:
 
     def __call__(self, outputs: Sequence[NDArray[Any]]) -> Detections:
         """Decode one frame; each anchor stands for its best class."""
-        scores = outputs[0 if self.scores_first else 1].reshape(len(self.centre), -1)[:, 1:]
+        scores = self.scores(outputs)
         peak = scores.max(axis=1) if scores.shape[1] > 1 else scores[:, 0]
         check_scores(peak)
         rows = np.flatnonzero(peak >= self.limit)
-        score = dequantize(self.scores, peak[rows])
+        score = dequantize(self.score_spec, peak[rows])
         rows, score = rows[score >= self.min_score], score[score >= self.min_score]
         if not len(rows):
             return Detections.empty()
         codes = outputs[1 if self.scores_first else 0].reshape(-1, 4)[rows]
         xyxy = self._boxes(rows, dequantize(self.codes, codes))
         return nms(to_detections(xyxy, score, scores[rows].argmax(axis=1)), self.iou_threshold)
+
+    def scores(self, outputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """Return the scores of one frame (n, labels), as stored, without the background's."""
+        scores: NDArray[Any] = outputs[0 if self.scores_first else 1].reshape(len(self.centre), -1)
+        return scores[:, 1:]
 
     def _boxes(self, rows: NDArray[np.intp], code: NDArray[np.float32]) -> NDArray[np.float32]:
         size = self.size[rows]

@@ -75,6 +75,10 @@ class PostProcessDecoder:
         yxyx = dequantize(self.specs[order[0]], boxes.reshape(n, 4)[rows])
         return to_detections(yxyx[:, [1, 0, 3, 2]], score, class_id)
 
+    def scores(self, outputs: Sequence[NDArray[Any]]) -> None:  # noqa: ARG002
+        """Return None: the op has dropped most scores."""
+        return
+
 
 def build(bundle: Bundle, outputs: tuple[TensorSpec, ...], min_score: float) -> PostProcessDecoder:
     """Return the decoder. Raises BadData unless the four outputs of the op are there."""

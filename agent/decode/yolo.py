@@ -41,7 +41,7 @@ class YoloDecoder:
 
     def __call__(self, outputs: Sequence[NDArray[Any]]) -> Detections:
         """Decode one frame; each box stands for its best class."""
-        table = outputs[0][0].T if self.transposed else outputs[0][0]
+        table = self._table(outputs)
         peak = table[4:].max(axis=0)
         check_scores(peak)
         columns = np.flatnonzero(peak >= self.limit)
@@ -54,6 +54,14 @@ class YoloDecoder:
         half = box[2:] * np.float32(0.5)
         xyxy = np.ascontiguousarray(np.concatenate((box[:2] - half, box[:2] + half)).T)
         return nms(to_detections(xyxy, score, near[4:].argmax(axis=0)), self.iou_threshold)
+
+    def scores(self, outputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """Return the class scores of one frame (labels, n), as stored."""
+        return self._table(outputs)[4:]
+
+    def _table(self, outputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        table: NDArray[Any] = outputs[0][0]
+        return table.T if self.transposed else table
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,6 +85,11 @@ class YoloEndToEndDecoder:
         check_classes(class_id, self.labels)
         detections = to_detections(near[:, :4] * self.unit, near[:, 4], class_id)
         return best(detections, TOP_DETECTIONS)
+
+    def scores(self, outputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """Return the scores of one frame (n,), as stored."""
+        scores: NDArray[Any] = outputs[0][0][:, 4]
+        return scores
 
 
 def build(bundle: Bundle, outputs: tuple[TensorSpec, ...], min_score: float) -> YoloDecoder:

@@ -54,6 +54,11 @@ class YoloxDecoder:
         rows, near, score = rows[keep], near[keep], score[keep]
         return nms(to_detections(self._boxes(rows, near), score, class_id[keep]), self.iou_threshold)
 
+    def scores(self, outputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """Return objectness times class scores of one frame (n, classes), real."""
+        real = dequantize(self.spec, outputs[0][0][:, 4:])
+        return real[:, :1] * real[:, 1:]
+
     def _boxes(self, rows: NDArray[np.intp], near: NDArray[Any]) -> NDArray[np.float32]:
         code = dequantize(self.spec, near[:, :4])
         stride = self.stride[rows]

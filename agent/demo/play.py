@@ -15,7 +15,8 @@ import msgspec
 from agent.demo.broker import child
 from agent.demo.subscriber import Received, subscribed
 from agent.errors import IOFault
-from agent.wire import EventMessage, topics
+from agent.topics import Topics
+from agent.wire import EventMessage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,7 +63,7 @@ def play(command: list[str], broker: Broker, view: View, record: IO[bytes]) -> t
     dies, IOFault when `record` can't be written.
     """
     inbox: queue.SimpleQueue[Received | Said] = queue.SimpleQueue()
-    names, seen, last = topics(device=DEVICE), Seen(), "it wrote nothing"
+    names, seen, last = Topics.of(DEVICE), Seen(), "it wrote nothing"
     done = f"{names.base}/demo-done"
     with subscribed(broker, f"{names.base}/#", inbox.put) as publish, _agent(command, inbox.put) as agent:
         for item in _items(inbox, broker, view, done):

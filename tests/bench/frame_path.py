@@ -27,9 +27,7 @@ from typing import TYPE_CHECKING
 import av
 import numpy as np
 
-from agent.assembly import build_pipeline
-from agent.backends import Engine, open_engine
-from agent.bundle import Bundle, load_bundle
+from agent.assembly import build_pipeline, open_model
 from agent.capture import open_source
 from agent.config import Detect
 from agent.daemon import GIL_SWITCH_S
@@ -38,6 +36,8 @@ from agent.overlap import Overlap
 from agent.starter import starter_bundle
 
 if TYPE_CHECKING:
+    from agent.backends import Engine
+    from agent.bundle import Bundle
     from agent.pipeline import Pipeline
 
 _DECODE = """
@@ -55,9 +55,7 @@ SAMPLE = Path(__file__).parents[1] / "data" / "sample" / "sample.mp4"
 def main() -> int:
     """Run the rounds and print the table."""
     args = _arguments()
-    bundle = load_bundle(args.bundle)
-    artifact = bundle.artifact("tflite")
-    engine = open_engine(bundle.file(artifact), precision=artifact.precision, threads=args.threads)
+    bundle, engine = open_model(args.bundle, threads=args.threads)
     clip = args.clip or full_hd(SAMPLE, Path("out/bench/sample-1080p.mp4"))
     sys.setswitchinterval(GIL_SWITCH_S)
     print(f"{bundle.manifest.name} on {engine.info.backend}, {args.threads} thread(s), {clip.name}")

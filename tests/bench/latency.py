@@ -27,7 +27,7 @@ import numpy as np
 import paho.mqtt.client as mqtt
 
 from agent import daemon
-from agent.backends import open_engine
+from agent.assembly import open_model
 from agent.config import Detect, Sampling
 from agent.sampling import luma_of
 from agent.starter import sample_clip, starter_bundle
@@ -101,8 +101,9 @@ def measure(*, seconds: float, fps: int, engine_ms: float) -> list[Sample]:
         subscriber = _subscribe(broker.port, arrived)
         timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGTERM))
         timer.start()
-        slow = daemon.open_engine
-        daemon.open_engine = lambda *args, **more: SlowEngine(open_engine(*args, **more), engine_ms / 1e3)
+        bundle, engine = open_model(starter_bundle(), threads=1)
+        real = daemon.open_model
+        daemon.open_model = lambda *_args, **_more: (bundle, SlowEngine(engine, engine_ms / 1e3))
         try:
             daemon.run(
                 daemon.RunOptions(
@@ -117,7 +118,7 @@ def measure(*, seconds: float, fps: int, engine_ms: float) -> list[Sample]:
                 recorders=[read_strip],
             )
         finally:
-            daemon.open_engine = slow
+            daemon.open_model = real
             timer.cancel()
         subscriber.loop_stop()
     return _samples(arrived, burnt_us)

@@ -9,12 +9,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
+from agent import wire
 from agent.broker import MqttOptions
 from agent.errors import CannotCreate
 from agent.filesink import FileTransport
 from agent.mqtt import MqttTransport
+from agent.topics import Topics
 from agent.transport import Message, Outcome, Report
 from tests.e2e.brokers import mosquitto
 
@@ -114,6 +117,23 @@ def test_a_file_gets_events_alone_in_order_after_what_was_there(tmp_path: Path) 
     assert path.read_bytes() == b'{"old": 1}\n{"cut": \n{"n": 1}\n{"n": 2}\n'
 
 
+def test_a_file_tells_a_gap_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A gap report is one error line with lane, numbers, count and reason; the file holds events alone."""
+    path = tmp_path / "events.jsonl"
+    gap = wire.Gap(1, "run7", "P1", 3, 9, 5, "disk_full")
+    sink = FileTransport(path)
+    sink.send(message(1))
+    sink.send(Message(2, Topics.of("d").gap, msgspec.json.encode(gap)))
+    sink.send(Message(3, "edge/d/gap", b"no report"))
+    assert {r.outcome for r in sink.poll(0.0)} == {Outcome.DELIVERED}
+    sink.close()
+    assert path.read_bytes() == b'{"n": 1}\n'
+    first, second = [r.getMessage() for r in caplog.records if r.levelname == "ERROR"]
+    for part in ("5 messages", "disk_full", "3 to 9", "P1", "run7"):
+        assert part in first
+    assert "no report" in second
+
+
 @pytest.mark.parametrize("where", ["", "none/events.jsonl"])
 def test_a_sink_that_can_not_be_written(tmp_path: Path, where: str) -> None:
     """A folder, or a file in a folder that is not there: exit code 73, with the path."""
@@ -122,13 +142,17 @@ def test_a_sink_that_can_not_be_written(tmp_path: Path, where: str) -> None:
     assert caught.value.exit_code == 73
 
 
-def test_a_full_disk_keeps_the_messages_and_the_file_whole(tmp_path: Path) -> None:
+def test_a_full_disk_keeps_the_messages_and_the_file_whole(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """A write that fails is reported LOST, and the sink rests before the next try."""
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
     sink = FileTransport(Path("/dev/full"))
     sink.send(message(1))
-    assert [r.outcome for r in sink.poll(0.0)] == [Outcome.LOST]
+    sink.send(Message(2, "edge/d/gap", b"{}"))
+    assert [r.outcome for r in sink.poll(0.0)] == [Outcome.LOST, Outcome.LOST]
+    assert not caplog.records
     assert not sink.link.connected
     assert os.strerror(28) in sink.link.error
     sink.close()

@@ -128,7 +128,8 @@ class FakeBroker:
     """Speaks as much MQTT as a publisher needs.
 
     `on_connect(level)` gives the CONNACK's bytes; `on_publish(packet_id)` those of the answer, or None to
-    close the connection. `published` holds what was answered, `levels` the protocol levels that were tried.
+    close the connection. `seen` holds the publishes, `published` those answered, `levels` the protocol levels
+    that were tried.
     """
 
     def __init__(
@@ -138,6 +139,7 @@ class FakeBroker:
     ) -> None:
         self.levels: list[int] = []
         self.published: list[bytes] = []
+        self.seen: list[bytes] = []
         self._on_connect, self._on_publish = on_connect, on_publish
         self._server = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []
@@ -175,6 +177,7 @@ class FakeBroker:
                 self.levels.append(body[6])
                 answer = self._on_connect(body[6])
             elif kind == 3 and head[0] & 0x06:
+                self.seen.append(body)
                 topic_end = 2 + int.from_bytes(body[:2], "big")
                 reply = self._on_publish(int.from_bytes(body[topic_end : topic_end + 2], "big"))
                 if reply is None:

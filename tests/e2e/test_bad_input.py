@@ -237,9 +237,17 @@ def test_places_that_can_not_be_written(tmp_path: Path) -> None:
         (["--label", "persn"], 78),
         (["--camera", "front/door"], 78),
         (["--device", "a+b"], 78),
+        (["--device", ""], 78),
+        (["--zone", "a=0,0,1,0,1,1", "--zone", "a=0,0,1,0,1,1"], 78),
+        (["--zone", "a=0,0,1,0,0,0"], 78),
+        (["--drain-s", "nan"], 2),
+        (["--pace", "slow"], 2),
+        (["--sorce", "x"], 2),
+        (["--sink", sample_clip()], 2),
+        (["--mot", "x", "--detections", "x"], 2),
     ],
 )
-def test_options_that_make_no_sense(options: list[str], code: int, tmp_path: Path) -> None:
+def test_options_that_make_no_sense(options: list[object], code: int, tmp_path: Path) -> None:
     """A wrong option ends the command before anything is opened."""
     source = ["--source", sample_clip(), "--state", tmp_path / "state"]
     done = edge_agent("run", *source, *options)

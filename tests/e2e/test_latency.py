@@ -7,6 +7,8 @@ import pytest
 from tests.bench.latency import Sample, first_quarter, last_quarter, measure, quantile
 
 GROWTH_MS = 150
+ENGINE_MS = 120
+SLACK_MS = 300  # camera, encoder, RTSP, and a busy machine
 
 
 def check(samples: list[Sample]) -> None:
@@ -14,15 +16,16 @@ def check(samples: list[Sample]) -> None:
     assert len(samples) > 50
     begin, end = first_quarter(samples), last_quarter(samples)
     assert quantile(end, 0.5, "decided_ms") < quantile(begin, 0.5, "decided_ms") + GROWTH_MS
+    assert quantile(samples, 0.95, "decided_ms") < 2 * ENGINE_MS + SLACK_MS
     assert abs(quantile(samples, 0.5, "decided_ms") - quantile(samples, 0.5, "told_ms")) < GROWTH_MS
 
 
 def test_a_slow_engine_does_not_fall_behind() -> None:
     """Over 15 s the lag does not grow: a queue before the engine would add 10 s."""
-    check(measure(seconds=15, fps=25, engine_ms=120))
+    check(measure(seconds=15, fps=25, engine_ms=ENGINE_MS))
 
 
 @pytest.mark.long
 def test_a_slow_engine_does_not_fall_behind_in_a_minute() -> None:
     """Over 60 s the lag does not grow."""
-    check(measure(seconds=60, fps=25, engine_ms=120))
+    check(measure(seconds=60, fps=25, engine_ms=ENGINE_MS))

@@ -23,13 +23,14 @@ from agent.ledger import Lane
 from agent.mqtt import MqttTransport
 from agent.outbox import Outbox
 from agent.publisher import Publisher
+from agent.topics import Topics
 from agent.transport import Presence
 from tests.e2e.brokers import FakeBroker, Subscriber, amqtt, mosquitto, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TOPICS = wire.topics("edge", device="dev1")
+TOPICS = Topics.of("dev1")
 IDENTITY = wire.Identity("dev1", "boot")
 ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads((Path(wire.__file__).parent / "schema/event-v1.schema.json").read_text())
@@ -305,6 +306,74 @@ def test_a_broker_that_drops_at_every_publish_is_not_hammered(tmp_path: Path) ->
         wait_for(lambda: sender.transport._backoff._failures >= 4, 20, "some tries")
         sender.close()
     assert broker.published == []
+
+
+def test_an_unknown_code_is_a_dead_letter_in_the_end(tmp_path: Path) -> None:
+    """One event answered 0x80 again and again is given up and told; all others arrive."""
+
+    def answer(mid: int) -> bytes:
+        code = 0x80 if b'"event_id":"e2"' in broker.seen[-1] else 0
+        return struct.pack("!BBHB", 0x40, 3, mid, code)
+
+    with FakeBroker(lambda _: V5_ACCEPTED, answer) as broker:
+        sender = Sender(tmp_path, broker.port)
+        sender.put(6)
+        assert sender.finish(30)
+        counts = sender.outbox.counts()
+    assert (counts[Lane.P0].evicted, sum(c.confirmed for c in counts.values())) == (1, 5)
+    assert any(b'"rejected"' in p for p in broker.published)
+
+
+TAKEN_OVER, TOO_LARGE = b"\xe0\x02\x8e\x00", b"\xe0\x02\x95\x00"
+
+
+def test_a_name_that_two_use_is_told_and_not_fought_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Taken over again and again: one line says why and what to do, and the tries become rare."""
+    with FakeBroker(lambda _: V5_ACCEPTED, lambda _: TAKEN_OVER) as broker:
+        sender = Sender(tmp_path, broker.port, backoff_first_s=0.02, backoff_max_s=30, stable_s=0.0)
+        wait_for(lambda: sender.transport._backoff._failures >= 3, 20, "some tries")
+        sender.close()
+    lines = [r.getMessage() for r in caplog.records if "same device name (edge/dev1)" in r.getMessage()]
+    assert lines
+    assert "another --device" in lines[0]
+
+
+def test_a_name_that_two_use_shows_when_the_broker_says_nothing(
+    broker: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Mosquitto 2.0 ends the older connection without a word: the third short one in a row gives the hint."""
+    options = MqttOptions(
+        "127.0.0.1", broker.port, client_id="edge/d", backoff_first_s=0.01, backoff_max_s=0.02
+    )
+    both = [MqttTransport(options, rng=random.Random(n)) for n in (1, 2)]
+
+    def hinted() -> bool:
+        for transport in both:
+            transport.poll(0.01)
+        return "another --device" in caplog.text
+
+    wait_for(hinted, 10, "the hint")
+    for transport in both:
+        transport.close()
+    assert "(edge/d)" in caplog.text
+
+
+def test_a_message_that_ends_the_connection_by_its_size_is_given_up(tmp_path: Path) -> None:
+    """DISCONNECT 0x95: the largest under way is a dead letter, so that the others get through."""
+
+    def answer(mid: int) -> bytes:
+        return TOO_LARGE if len(broker.seen[-1]) > 5000 else struct.pack("!BBH", 0x40, 2, mid)
+
+    with FakeBroker(lambda _: V5_ACCEPTED, answer) as broker:
+        sender = Sender(tmp_path, broker.port, backoff_first_s=0.02, backoff_max_s=0.05)
+        sender.put(3)
+        sender.outbox.put(Lane.P0, TOPICS.events("yard"), lambda i: str(i).encode().ljust(9000))
+        assert sender.finish(20)
+        counts = sender.outbox.counts()
+    assert (counts[Lane.P0].evicted, sum(c.confirmed for c in counts.values())) == (1, 3)
+    assert any(b'"rejected"' in p for p in broker.published)
 
 
 WRITER = """

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from agent.capture import StreamOptions, open_source
+from agent.capture import StreamOptions, make_source, open_source
 from agent.errors import AgentError, BadData, InputMissing, NotPermitted, ServiceAway, UsageError
 from tests.e2e.cameras import strip
 from tests.e2e.cameras.http_server import HttpServer
@@ -197,6 +197,19 @@ def test_servers_that_are_not_there_or_say_nothing(scheme: str) -> None:
         started_s = time.monotonic()
         refused(f"{scheme}://bob:wrongword@127.0.0.1:{mute.getsockname()[1]}/1", ServiceAway, HASTY)
         assert time.monotonic() - started_s < HASTY.open_timeout_s + 1.5
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "http"])
+def test_close_ends_the_opening_of_a_mute_server(scheme: str) -> None:
+    """A camera that accepts and says nothing does not hold the end of the program for the open timeout."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        url = f"{scheme}://127.0.0.1:{mute.getsockname()[1]}/1"
+        source = make_source(url, camera="front", pace="realtime", options=QUICK)
+        started_s = time.monotonic()
+        threading.Timer(0.3, source.close).start()
+        with pytest.raises(ServiceAway, match="closed while opening"):
+            source.open()
+        assert time.monotonic() - started_s < 1.3
 
 
 def test_an_unknown_host_and_an_endless_clip() -> None:

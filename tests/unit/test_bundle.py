@@ -9,9 +9,10 @@ import re
 import numpy as np
 import pytest
 
-from agent.bundle import add_model, load_bundle, parse_manifest
+from agent.bundle import load_bundle, parse_manifest
 from agent.errors import BadData, CannotCreate, InputMissing
 from agent.manifest import dump_manifest
+from agent.modeladd import add_model
 
 WEIGHTS = b"weights " * 100
 MANIFEST = f"""
@@ -261,7 +262,7 @@ def test_add_leaves_nothing_when_it_fails_half_way(draft, tmp_path, monkeypatch)
     def full(source, target):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("agent.bundle.shutil.copyfile", full)
+    monkeypatch.setattr("agent.modeladd.shutil.copyfile", full)
     with pytest.raises(CannotCreate, match="No space left on device"):
         add_model(*draft, tmp_path / "new" / "out")
     assert list((tmp_path / "new").iterdir()) == []

@@ -45,7 +45,7 @@ def at(x: float, y: float = 0.4) -> Box:
 NOTHING = tracks_of()
 
 
-def machine(**settings_: object) -> EventMachine:
+def machine(*, moves: bool = True, **settings_: object) -> EventMachine:
     """Return a machine with a threshold of 0.5 and ids e1, e2, ..."""
     ids = count(1)
     return EventMachine(
@@ -54,6 +54,7 @@ def machine(**settings_: object) -> EventMachine:
         labels=("person", "car"),
         default_threshold=0.5,
         new_event_id=lambda: f"e{next(ids)}",
+        moves=moves,
     )
 
 
@@ -212,6 +213,19 @@ def test_who_walks_away_leaves_no_memory() -> None:
     parked(m)
     play(m, (13.0, one(box=at(0.6))), (14.0, one(box=at(0.8))), (20.0, NOTHING))
     assert kinds(play(m, (30.0, one(track_id=2)), (31.0, one(track_id=2)))) == ["new"]
+
+
+def test_what_can_not_move_is_announced_each_time() -> None:
+    """A classifier's box is the whole frame: three visits are three events, none of them stationary."""
+    m = machine(moves=False)
+    whole = (0.0, 0.0, 1.0, 1.0)
+    told = []
+    for visit in range(3):
+        told += play(m, *((visit * 40.0 + k, one(box=whole, track_id=visit)) for k in range(21)))
+        assert m.counts() == {"person": (1, 1)}
+        told += play(m, *((visit * 40.0 + k, NOTHING) for k in range(21, 40)))
+    assert kinds(told) == ["new", "end"] * 3
+    assert not any(event.stationary for event in told)
 
 
 @pytest.mark.parametrize(

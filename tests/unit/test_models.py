@@ -5,13 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from agent.bundle import add_model, load_bundle, parse_manifest
+from agent.bundle import load_bundle, parse_manifest
+from agent.cli import cli
+from agent.errors import BadData
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "models"
 DATA = ROOT / "../shared/data/models"
 KNOWN = sorted(MODELS.glob("known/*.toml"))
+ARTIFACTS = [(path, artifact) for path in KNOWN for artifact in parse_manifest(path.read_bytes()).artifact]
 
 
 def test_the_starter_is_whole():
@@ -37,14 +41,28 @@ def test_known_manifests_are_sound(path):
 
 
 @pytest.mark.parametrize("path", KNOWN, ids=lambda path: path.stem)
-def test_known_manifests_make_bundles(path, tmp_path):
-    """A known manifest and its weights make a bundle that loads."""
-    artifact = parse_manifest(path.read_bytes()).artifact[0]
+def test_known_manifests_have_an_artifact_that_the_agent_runs(path):
+    """Each known manifest lists a tflite artifact, so that `model add` can make a bundle of it."""
+    assert any(artifact.format == "tflite" for artifact in parse_manifest(path.read_bytes()).artifact)
+
+
+@pytest.mark.parametrize(
+    ("path", "artifact"), ARTIFACTS, ids=[f"{path.stem}-{artifact.file}" for path, artifact in ARTIFACTS]
+)
+def test_known_manifests_and_their_files_run(path, artifact, tmp_path):
+    """`model add` makes a bundle that runs of each file; of an ONNX file none, and it says what is needed."""
     if not (DATA / artifact.file).is_file():
         pytest.skip(f"{artifact.file} is not in ../shared/data/models")
-    bundle = add_model(path, DATA / artifact.file, tmp_path / "bundle")
-    assert bundle.artifact(artifact.format).sha256 == artifact.sha256
-    assert bundle.file(bundle.artifact(artifact.format)).is_file()
+    command = ["model", "add", "--manifest", str(path), "--artifact", str(DATA / artifact.file)]
+    done = CliRunner().invoke(cli, [*command, "--out", str(tmp_path / "bundle")])
+    if artifact.format == "tflite":
+        assert done.exit_code == 0, done.exception
+        assert f"{artifact.precision} runs on" in done.output
+        assert load_bundle(tmp_path / "bundle").artifact().sha256 == artifact.sha256
+    else:
+        assert isinstance(done.exception, BadData)
+        assert "the agent runs tflite artifacts" in str(done.exception)
+        assert not (tmp_path / "bundle").exists()
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.backoff import Backoff
 from agent.broker import MqttOptions, parse_url
 from agent.errors import BadConfig, UsageError
 from agent.mqtt import MqttTransport
-from agent.transport import Backoff
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,6 +6,7 @@ import json
 import shutil
 import sqlite3
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from agent.errors import CannotCreate, TryAgain
 from agent.journal import make_key, split_key
 from agent.ledger import COUNTED, Lane
 from agent.outbox import Outbox
+from tests.e2e.brokers import wait_for
 
 SLOW = {Lane.P0: 3600.0, Lane.P1: 3600.0, Lane.GAP: 3600.0}
 """Commits happen when a test asks for them."""
@@ -87,8 +89,6 @@ def test_a_backlog_of_updates_does_not_hold_up_an_end(tmp_path: Path) -> None:
 
 def test_rows_are_committed_in_time_without_a_flush(tmp_path: Path) -> None:
     """A P0 row wakes the publisher within its commit time."""
-    import threading
-
     woken = threading.Event()
     with opened(tmp_path, commit_s={Lane.P0: 0.05}) as outbox:
         outbox.on_commit(woken.set)
@@ -221,11 +221,12 @@ def test_a_damaged_file_is_set_aside(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_second_agent_is_refused(tmp_path: Path) -> None:
-    """The file belongs to one process at a time, and the line says to which."""
+    """The file belongs to one process at a time; the line says to which, and how to have two agents."""
     import os
 
-    with opened(tmp_path), pytest.raises(TryAgain, match=f"process {os.getpid()}"):
+    with opened(tmp_path), pytest.raises(TryAgain, match=f"process {os.getpid()}") as caught:
         opened(tmp_path)
+    assert "another --state and --device" in str(caught.value)
     opened(tmp_path).close()
 
 
@@ -258,6 +259,38 @@ def test_a_disk_that_refuses_is_waited_for_within_a_bound(
         assert json.loads(rows[0])["reason"] == "disk_refuses"
         assert balanced(outbox)
     assert caplog.text.count("the disk refuses") == 1
+
+
+@pytest.mark.parametrize("broken", ["commit", "nothing but sizes", "used_bytes"])
+def test_faults_while_room_is_made_do_not_end_the_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, broken: str
+) -> None:
+    """Over the cap with a file that can't be read: told once, and all goes on when the disk is well again."""
+    monkeypatch.setattr("agent.outbox._RETRY_S", 0.01)
+    failed = threading.Semaphore(0)
+
+    def fail(*_: object) -> None:
+        failed.release()
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with opened(tmp_path, max_bytes=100_000) as outbox:
+        outbox._max_bytes = 1 << 30
+        put(outbox, Lane.P1, 60, size=3000)
+        assert outbox.flush(5)
+        outbox._max_bytes = 100_000
+        with monkeypatch.context() as patch:
+            for name in {"commit": ["commit", "sizes"], "used_bytes": ["used_bytes"]}.get(broken, ["sizes"]):
+                patch.setattr(outbox._journal, name, fail)
+            put(outbox, Lane.P0)
+            for _ in range(4):
+                assert failed.acquire(timeout=5), "the thread has ended"
+        assert outbox._thread.is_alive()
+        put(outbox, Lane.P0)
+        assert outbox.flush(5)
+        wait_for(lambda: outbox.counts()[Lane.P1].evicted and outbox.flush(5), 5, "room to be made")
+        assert balanced(outbox)
+        assert len([row for row in take(outbox)[1] if "/P0/" in row]) == 2
+    assert caplog.text.count("it goes on") == 1
 
 
 class Machine(RuleBasedStateMachine):

@@ -116,6 +116,29 @@ def test_a_picture_of_another_size_is_placed_anew() -> None:
     assert made(picture(90, 128, 128, (32, 64))).geometry.scale_x == 0.5
 
 
+@pytest.mark.parametrize(
+    ("resize", "frame", "target", "scaled", "at"),
+    [
+        ("letterbox_center", (1279, 719), (640, 640), (640, 360), (0, 140)),
+        ("letterbox_center", (500, 333), (640, 640), (640, 426), (0, 107)),
+        ("letterbox_center", (333, 500), (640, 640), (426, 640), (107, 0)),
+        ("letterbox_center", (1000, 555), (640, 640), (640, 355), (0, 142)),
+        ("letterbox_center", (1000, 557), (640, 640), (640, 356), (0, 142)),
+        ("letterbox", (1279, 719), (640, 640), (640, 359), (0, 0)),
+        ("letterbox", (1000, 557), (640, 640), (640, 356), (0, 0)),
+    ],
+)
+def test_letterboxes_are_those_of_the_training(
+    resize: str, frame: tuple[int, int], target: tuple[int, int], scaled: tuple[int, int], at: tuple[int, int]
+) -> None:
+    """The centred letterbox rounds and splits as Ultralytics' does, the other cuts off as YOLOX's does."""
+    placement = place(resize, frame, target)
+    assert (placement.scaled, placement.at) == (scaled, at)
+    if resize == "letterbox_center":
+        gap = [(whole - part) / 2 for whole, part in zip(target, scaled, strict=True)]
+        assert placement.at == tuple(round(half - 0.1) for half in gap)
+
+
 SIZES = st.tuples(st.integers(2, 4000), st.integers(2, 4000))
 TARGETS = st.tuples(st.integers(8, 1024), st.integers(8, 1024))
 

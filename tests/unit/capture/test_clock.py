@@ -58,6 +58,32 @@ def test_a_jump_of_the_pts_is_a_new_time_line(jump_s: float) -> None:
         assert clock.map(pts_s, captured_s + 0.1) == pytest.approx(captured_s + 0.1)
 
 
+@pytest.mark.parametrize("glitch_s", [-0.9, -0.3, 0.3, 0.9, 5.0])
+@pytest.mark.parametrize("lasts", [1, 3, 10_000])
+def test_a_glitch_of_the_pts_does_not_age_what_follows(glitch_s: float, lasts: int) -> None:
+    """One or some PTS off by up to a second, or a step for good: all frames afterwards have their true age."""
+    clock, steps = PtsClock(), Steps()
+    steps.begin(1 / 15)
+    for number in range(400):
+        captured_s = number / 15
+        pts_s = captured_s + (glitch_s if 100 <= number < 100 + lasts else 0.0)
+        steps.take(pts_s)
+        mapped_s = clock.map(pts_s, captured_s + 0.05, usual_s=steps.usual_s)
+        if not 100 <= number < 101:
+            assert mapped_s == pytest.approx(captured_s + 0.05, abs=0.07), number
+
+
+@given(st.lists(st.tuples(seconds, delays, st.floats(0, 2, allow_nan=False)), min_size=1))
+def test_live_time_keeps_its_bounds_with_any_usual_step(frames: list[tuple[float, float, float]]) -> None:
+    """Restarts by small steps back neither put a frame in the future nor time in reverse."""
+    clock, arrived_s, last_s = PtsClock(), 1000.0, float("-inf")
+    for pts_s, delay_s, usual_s in frames:
+        arrived_s += delay_s
+        mapped_s = clock.map(pts_s, arrived_s, usual_s=usual_s)
+        assert last_s <= mapped_s <= arrived_s
+        last_s = mapped_s
+
+
 def test_restart_forgets_the_offset_of_the_connection_before() -> None:
     """Another connection counts its PTS from another zero."""
     clock = PtsClock()

@@ -7,24 +7,57 @@ from types import SimpleNamespace
 
 import pytest
 
-from agent.capture.packets import MAX_BACKLOG_S, MAX_QUEUED, Arrival, PacketQueue
+from agent.capture.packets import MAX_BACKLOG_S, MAX_QUEUED, SETTLE_S, Arrival, PacketQueue
 from agent.errors import ServiceAway
+
+LIVE, FINITE = SimpleNamespace(live=True), SimpleNamespace(live=False)
 
 
 def arrival(at_s: float, *, live: bool = True) -> Arrival:
     """Return a packet that came at `at_s`."""
-    return Arrival(None, SimpleNamespace(live=live), at_s)  # type: ignore[arg-type]
+    return Arrival(None, LIVE if live else FINITE, at_s)  # type: ignore[arg-type]
+
+
+def lag_s(queue: PacketQueue, *, burst: int, frame_s: float, decode_s: float, until_s: float) -> float:
+    """Return the age of what a decoder gets at the end, with `burst` packets at once and then an even flow."""
+    times_s = [0.0] * burst + [n * frame_s for n in range(int(until_s / frame_s))]
+    free_s = age_s = 0.0
+    for at_s in times_s:
+        queue.put(arrival(at_s))
+        while free_s <= at_s and (item := queue.get(0)) is not None:
+            age_s = max(free_s, item.arrived_s) - item.arrived_s
+            free_s = max(free_s, item.arrived_s) + decode_s
+    return age_s
 
 
 def test_a_live_backlog_is_thrown_away_and_counted() -> None:
-    """A decoder that is seconds behind gets what is new, not what is old."""
+    """A decoder that is more than about a second behind gets what is new, not what is old."""
+    assert MAX_BACKLOG_S <= 1.0
     queue = PacketQueue()
-    for at_s in (0.0, 1.0, MAX_BACKLOG_S, MAX_BACKLOG_S + 0.5):
+    queue.put(arrival(0.0))
+    queue.get(0)
+    first_s = SETTLE_S + 1
+    for at_s in (first_s, first_s + 0.5, first_s + MAX_BACKLOG_S, first_s + MAX_BACKLOG_S + 0.5):
         queue.put(arrival(at_s))
     got = queue.get(0)
     assert got is not None
-    assert got.arrived_s == MAX_BACKLOG_S + 0.5
+    assert got.arrived_s == first_s + MAX_BACKLOG_S + 0.5
     assert queue.dropped == 3
+
+
+def test_a_decoder_slower_than_the_stream_lags_a_second_at_most() -> None:
+    """30 frames a second into a decoder that manages 20: what it gets is never much older than a second."""
+    queue = PacketQueue()
+    assert lag_s(queue, burst=0, frame_s=1 / 30, decode_s=1 / 20, until_s=60) <= MAX_BACKLOG_S + 0.1
+    assert queue.dropped > 0
+
+
+@pytest.mark.parametrize("burst", [0, 30, 60])
+def test_a_burst_at_the_start_is_decoded(burst: int) -> None:
+    """Servers begin with the GOP so far, 2 s at once: a decoder with a little to spare drops none of it."""
+    queue = PacketQueue()
+    assert lag_s(queue, burst=burst, frame_s=1 / 30, decode_s=1 / 60, until_s=30) < 0.1
+    assert queue.dropped == 0
 
 
 def test_a_live_backlog_is_bounded_in_number() -> None:

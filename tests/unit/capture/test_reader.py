@@ -6,10 +6,11 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
+from agent.backoff import Backoff
 from agent.capture import SourceStats, StreamOptions
-from agent.capture.backoff import Backoff
 from agent.capture.reader import LOGIN_WAIT_S, Reader
 from agent.errors import AgentError, NotPermitted, ServiceAway
+from tests.unit.test_backoff import Most
 
 if TYPE_CHECKING:
     import pytest
@@ -42,7 +43,7 @@ def reconnect(errors: list[AgentError], monkeypatch: pytest.MonkeyPatch) -> list
         raise next(answers)
 
     monkeypatch.setattr("agent.capture.reader.open_session", fail)
-    backoff = Backoff(first_s=1.0, max_s=8.0, stable_s=8.0, uniform=lambda _, high: high)
+    backoff = Backoff(first_s=1.0, max_s=8.0, rng=Most())
     options, stats = StreamOptions(), SourceStats()
     reader = Reader(URL, camera="front", options=options, backoff=backoff, stats=stats, now=time.monotonic)
     stop = Waits(len(errors))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import random
@@ -9,17 +10,20 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from agent.capture import StreamOptions, open_source
+from agent.capture import StreamOptions, make_source, open_source
+from agent.capture.packets import Arrival
 from agent.capture.stream import StreamSource
 from agent.errors import AgentError, BadData, InputMissing, NotPermitted, ServiceAway, UsageError
 from tests.unit.capture.clips import even, write_audio, write_clip
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from agent.capture import Pace
@@ -133,6 +137,56 @@ def test_damage_is_stepped_over(tmp_path: Path, capfd: pytest.CaptureFixture[str
     assert 10 < len(frames) < 60
     assert source.stats.undecodable_packets > 0
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("bframes", [0, 2])
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+def test_numbers_are_those_of_the_sound_clip_after_damage(tmp_path: Path, name: str, bframes: int) -> None:
+    """Frames that were lost are counted: those after the damage have the number they had before it.
+
+    A decoder may give one frame before those that belong in front of it.
+    """
+    clip = write_clip(tmp_path / name, even(120), bframes=bframes, size=(160, 120))
+    data = bytearray(clip.read_bytes())
+    start, end = len(data) * 3 // 10, len(data) // 2
+    data[start:end] = random.Random(1).randbytes(end - start)
+    clip.write_bytes(data)
+    source, frames = play(clip)
+    right = [round((f.pts_s - frames[0].pts_s) * 10) for f in frames]
+    wrong = [(f.seq, number) for f, number in zip(frames, right, strict=True) if f.seq != number]
+    assert len(frames) == source.stats.frames < 110
+    assert frames[-1].seq == 119
+    assert len(wrong) <= (1 if bframes else 0), wrong
+    assert all(a.seq < b.seq and a.pts_s < b.pts_s for a, b in itertools.pairwise(frames))
+
+
+def test_a_hole_in_a_sound_clip_takes_no_numbers(tmp_path: Path) -> None:
+    """A recording with pauses has the numbers of its frames, not of those that never were."""
+    pts_s = [*even(30), *(5 + t for t in even(30))]
+    for name in ("a.mp4", "a.mkv", "a.ts"):
+        _, frames = play(write_clip(tmp_path / name, pts_s, bframes=2))
+        assert [f.seq for f in frames] == list(range(60))
+
+
+def test_packets_that_were_dropped_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    """A decoder that falls behind a camera shows in the log, not in the counters alone."""
+    source = StreamSource("rtsp://cam/1", camera="front", pace="realtime")
+    session: Any = SimpleNamespace(live=True, frame_rate_hz=15.0)
+    source._session = session
+    reader: Any = SimpleNamespace(dropped=0)
+    source._reader = reader
+
+    def arrivals() -> Iterator[Arrival]:
+        yield Arrival(None, session, time.monotonic())
+        reader.dropped = 7
+        yield Arrival(None, session, time.monotonic())
+
+    reader.arrivals = arrivals
+    assert len(list(source._arrivals(session))) == 2
+    assert source.stats.late_packets == 7
+    assert [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING] == [
+        "camera front: decoding falls behind the stream: packets dropped"
+    ]
 
 
 def test_realtime_keeps_the_pace_of_the_pts(tmp_path: Path) -> None:
@@ -273,6 +327,41 @@ def test_a_name_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> 
         if thread.name == "read front":
             thread.join(5)
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("before_s", [None, 0.2])
+def test_close_ends_an_open_that_hangs(monkeypatch: pytest.MonkeyPatch, before_s: float | None) -> None:
+    """A source that is closed while, or before, it is opened raises soon, and what opens late is released."""
+    release, opened = threading.Event(), SimpleNamespace(closed=threading.Event())
+    opened.close = opened.closed.set
+
+    def hang(*_: object) -> SimpleNamespace:
+        release.wait(30)
+        return opened
+
+    monkeypatch.setattr("agent.capture.reader.open_session", hang)
+    options = StreamOptions(open_timeout_s=20.0)
+    source = make_source("rtsp://bob:secret@cam/1", camera="front", pace="realtime", options=options)
+    if before_s is None:
+        source.close()
+    else:
+        threading.Timer(before_s, source.close).start()
+    started_s = time.monotonic()
+    with pytest.raises(ServiceAway, match=r"closed while opening: rtsp://\*\*\*@cam/1"):
+        source.open()
+    assert time.monotonic() - started_s < 1.0
+    release.set()
+    assert opened.closed.wait(5)
+
+
+def test_a_clip_that_was_closed_before_it_is_opened(tmp_path: Path) -> None:
+    """The same for a file, which opens at once: no file descriptor is left."""
+    source = make_source(str(write_clip(tmp_path / "a.mp4", even(3))), camera="front", pace="fastest")
+    source.close()
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a count of names
+    with pytest.raises(ServiceAway, match="closed while opening"):
+        source.open()
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
 
 def test_no_message_of_ffmpeg_takes_the_gil() -> None:
