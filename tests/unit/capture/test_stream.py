@@ -339,7 +339,9 @@ def test_close_ends_an_open_that_hangs(monkeypatch: pytest.MonkeyPatch, before_s
         release.wait(30)
         return opened
 
+    read: list[object] = []
     monkeypatch.setattr("agent.capture.reader.open_session", hang)
+    monkeypatch.setattr("agent.capture.reader.Reader._read_all", lambda *_: read.append("read"))
     options = StreamOptions(open_timeout_s=20.0)
     source = make_source("rtsp://bob:secret@cam/1", camera="front", pace="realtime", options=options)
     if before_s is None:
@@ -352,6 +354,7 @@ def test_close_ends_an_open_that_hangs(monkeypatch: pytest.MonkeyPatch, before_s
     assert time.monotonic() - started_s < 1.0
     release.set()
     assert opened.closed.wait(5)
+    assert not read
 
 
 def test_a_clip_that_was_closed_before_it_is_opened(tmp_path: Path) -> None:
