@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from agent.capture import open_source
 from agent.errors import BadData, CannotCreate, InputMissing
 
 if TYPE_CHECKING:
@@ -116,15 +117,16 @@ def write(path: Path, clip: Path, events: Sequence[Moment], *, title: str, subti
 
 
 def _frames(clip: Path, wanted: set[int]) -> Mapping[int, NDArray[np.uint8]]:
-    import av
-
     found: dict[int, NDArray[np.uint8]] = {}
-    with av.open(str(clip)) as container:
-        for seq, frame in enumerate(container.decode(video=0)):
-            if seq in wanted:
-                found[seq] = frame.to_ndarray(format="bgr24")
+    source = open_source(str(clip), camera="sheet", pace="fastest")
+    try:
+        for frame in source.frames():
+            if frame.seq in wanted:
+                found[frame.seq] = frame.picture.to_ndarray(format="bgr24").astype(np.uint8, copy=False)
             if len(found) == len(wanted):
                 break
+    finally:
+        source.close()
     return found
 
 

@@ -57,7 +57,7 @@ def main() -> int:
     args = _arguments()
     bundle, engine = open_model(args.bundle, threads=args.threads)
     clip = args.clip or full_hd(SAMPLE, Path("out/bench/sample-1080p.mp4"))
-    sys.setswitchinterval(GIL_SWITCH_S)
+    sys.setswitchinterval(args.switch_ms / 1e3)
     print(f"{bundle.manifest.name} on {engine.info.backend}, {args.threads} thread(s), {clip.name}")
     runs = {
         "pipeline": lambda: pipeline_rate(bundle, engine, clip, args.frames),
@@ -199,6 +199,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--clip", type=Path)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--frames", type=int, default=250)
+    switch_help = "how long a Python thread may keep the interpreter (Python's own: 5)"
+    parser.add_argument("--switch-ms", type=float, default=GIL_SWITCH_S * 1e3, help=switch_help)
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
 
