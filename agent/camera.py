@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from agent.priority import NICE_CAPTURE, be_nice
 from agent.sampling import luma_of
 from agent.wire import FrameFacts
 
@@ -32,6 +33,7 @@ class Capture:
 
     def run(self) -> None:
         """Open the source and read until it ends or is closed; the mailbox is then closed. Raises AgentError."""
+        be_nice(NICE_CAPTURE)
         try:
             self._source.open()
             for frame in self._source.frames():

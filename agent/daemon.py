@@ -21,6 +21,7 @@ from agent.errors import IOFault, ServiceAway, TryAgain
 from agent.mailbox import Mailbox
 from agent.outlet import open_outlet
 from agent.overlap import Overlap
+from agent.priority import NICE_STAGES
 from agent.reporting import DetectionLog, EventReporter, MotLog
 from agent.sampling import RateMeter, make_sampler
 from agent.topics import check_name
@@ -137,7 +138,9 @@ class _Chain:
             utc=_utc(options.pace),
         )
         self._stages = CameraStages(pipeline, reporter, [self._measure, *recorders])
-        self._overlap = Overlap([(self._mailbox, self._stages)], engine, bell, eager=self._fastest)
+        self._overlap = Overlap(
+            [(self._mailbox, self._stages)], engine, bell, eager=self._fastest, nice=NICE_STAGES
+        )
 
     @property
     def began(self) -> bool:

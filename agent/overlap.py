@@ -13,6 +13,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from agent.priority import be_nice
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -78,6 +80,8 @@ class StageTimes:
 class Overlap:
     """Takes frames from the mailboxes of all cameras in turn through one engine.
 
+    `nice` is the priority that the thread which calls `run` gives itself, below the engine's.
+
     On live sources two frames at most are in work: one in the network and one prepared behind it, which is taken
     from its mailbox as late as it can be prepared in time, so that it is the newest. With `eager` (a file at full
     speed, where no frame is dropped) frames are taken as they come.
@@ -90,12 +94,14 @@ class Overlap:
         bell: threading.Condition,
         *,
         eager: bool,
+        nice: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._lanes = deque(lanes)
         self._engine = engine
         self._bell = bell
         self._eager = eager
+        self._nice = nice
         self._clock = clock
         self._ahead = _AHEAD_EAGER if eager else _AHEAD
         self._jobs: deque[_Job] = deque()
@@ -107,6 +113,8 @@ class Overlap:
         """Work until every mailbox is finished. Raises what a stage or the engine raised."""
         engine_thread = threading.Thread(target=self._run_engine, name="engine", daemon=True)
         engine_thread.start()
+        if self._nice:
+            be_nice(self._nice)  # after the start: the engine's thread would inherit it
         try:
             while self._step():
                 pass

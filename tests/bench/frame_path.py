@@ -15,6 +15,7 @@ Without --clip the sample clip is brought to 1080p H.264 at 25 frames/s and 2 Mb
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import subprocess
 import sys
@@ -28,11 +29,14 @@ import av
 import numpy as np
 
 from agent.assembly import build_pipeline, open_model
-from agent.capture import open_source
-from agent.config import Detect
+from agent.camera import Capture
+from agent.capture import make_source, open_source
+from agent.config import Detect, Sampling
 from agent.daemon import GIL_SWITCH_S
 from agent.mailbox import Mailbox
 from agent.overlap import Overlap
+from agent.priority import NICE_STAGES
+from agent.sampling import make_sampler
 from agent.starter import starter_bundle
 
 if TYPE_CHECKING:
@@ -132,25 +136,33 @@ class _Timed:
         return self.frames / (self.end_s - self.begin_s)
 
 
+class _First:
+    """The first frames of a clip as a source."""
+
+    def __init__(self, count: int, clip: str) -> None:
+        self._count, self._source = count, make_source(clip, camera="bench", pace="fastest")
+
+    def open(self) -> None:
+        self._source.open()
+
+    def frames(self):
+        frames = self._source.frames()
+        yield from itertools.islice(frames, self._count)
+        self._source.close()
+
+
 def pipeline_rate(bundle: Bundle, engine: Engine, clip: Path, frames: int) -> float:
     """Frames a second of the product's own frame path."""
     bell = threading.Condition()
     mailbox = Mailbox(bell, blocking=True)
-    source = open_source(str(clip), camera="bench", pace="fastest")
     stages = _Timed(build_pipeline(bundle, engine, Detect(), camera="bench"))
-
-    def capture() -> None:
-        for frame in source.frames():
-            if frame.seq >= frames:
-                break
-            mailbox.put(frame)
-        mailbox.close()
-
-    thread = threading.Thread(target=capture)
-    thread.start()
-    Overlap([(mailbox, stages)], engine, bell, eager=True).run()
-    thread.join()
-    source.close()
+    capture = Capture(_First(frames, str(clip)), make_sampler(Sampling()), mailbox)
+    overlap = Overlap([(mailbox, stages)], engine, bell, eager=True, nice=NICE_STAGES)
+    threads = [threading.Thread(target=capture.run), threading.Thread(target=overlap.run)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     return stages.rate_hz
 
 
