@@ -9,7 +9,7 @@ Each round runs, one after the other, so that a noisy machine disturbs all alike
   beside    the engine alone while another process decodes the same clip: what this machine gives the engine when its
             other cores work, the ceiling of any pipeline here
 and prints the median of each rate and of its ratio to the bare runs before and after it.
-Without --clip the sample clip is brought to 1080p H.264 at 25 frames/s and 2 Mbit/s first (kept in out/bench/).
+Without --clip the sample clip is brought to 1080p H.264 at 25 frames/s and --mbit first (kept in out/bench/).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def main() -> int:
     """Run the rounds and print the table."""
     args = _arguments()
     bundle, engine = open_model(args.bundle, threads=args.threads)
-    clip = args.clip or full_hd(SAMPLE, Path("out/bench/sample-1080p.mp4"))
+    clip = args.clip or full_hd(SAMPLE, Path(f"out/bench/sample-1080p-{args.mbit:g}mbit.mp4"), args.mbit)
     sys.setswitchinterval(args.switch_ms / 1e3)
     print(f"{bundle.manifest.name} on {engine.info.backend}, {args.threads} thread(s), {clip.name}")
     runs = {
@@ -179,8 +179,8 @@ def plain_rate(bundle: Bundle, engine: Engine, clip: Path, frames: int) -> float
     return stages.rate_hz
 
 
-def full_hd(clip: Path, out: Path) -> Path:
-    """Return `clip` as 1920x1080 H.264 (CABAC, one slice, GOP 50, 2 Mbit/s, as cameras send it), twice over."""
+def full_hd(clip: Path, out: Path, mbit_s: float) -> Path:
+    """Return `clip` as 1920x1080 H.264 (CABAC, one slice, GOP 50, as cameras send it), twice over."""
     if out.exists():
         return out
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -189,7 +189,7 @@ def full_hd(clip: Path, out: Path) -> Path:
         stream = writer.add_stream("libx264", rate=25)
         stream.width, stream.height, stream.pix_fmt = 1920, 1080, "yuv420p"
         stream.codec_context.gop_size = 50
-        stream.bit_rate = 2_000_000
+        stream.bit_rate = int(mbit_s * 1e6)
         stream.options = {"preset": "veryfast", "x264-params": "sliced-threads=0:bframes=0"}
         number = 0
         for _ in range(2):
@@ -209,6 +209,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("bundle", type=Path, nargs="?", default=starter_bundle(), help="default: the starter")
     parser.add_argument("--clip", type=Path)
+    parser.add_argument("--mbit", type=float, default=0.7, help="bit rate of the clip made, Mbit/s")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--frames", type=int, default=250)
     switch_help = "how long a Python thread may keep the interpreter (Python's own: 5)"
