@@ -209,7 +209,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("bundle", type=Path, nargs="?", default=starter_bundle(), help="default: the starter")
     parser.add_argument("--clip", type=Path)
-    parser.add_argument("--mbit", type=float, default=0.7, help="bit rate of the clip made, Mbit/s")
+    parser.add_argument("--mbit", type=float, default=2.0, help="bit rate of the clip made, Mbit/s")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--frames", type=int, default=250)
     switch_help = "how long a Python thread may keep the interpreter (Python's own: 5)"
