@@ -20,7 +20,7 @@ from agent.bundlefiles import (
     read_file,
     read_labels,
 )
-from agent.errors import BadData, CannotCreate
+from agent.errors import BadData, CannotCreate, InputMissing
 from agent.manifest import dump_manifest, parse_manifest
 
 if TYPE_CHECKING:
@@ -54,6 +54,9 @@ def add_model(manifest_path: Path, artifact_path: Path, out_dir: Path) -> Bundle
     The directory appears whole or not at all. Raises InputMissing, BadData, or CannotCreate (also for an
     `out_dir` in use).
     """
+    for what, path in (("manifest", manifest_path), ("model file", artifact_path)):
+        if not path.exists():
+            raise InputMissing(f"{what} not found", seen=path, fix="check the path")
     source = manifest_path.parent
     draft = parse_manifest(read_file(source, manifest_path.name), where=str(manifest_path))
     read_labels(source, draft)

@@ -200,6 +200,16 @@ def test_no_bundle(tmp_path: Path) -> None:
     complaint(run(tmp_path, sample_clip(), "--model", tmp_path / "nothing"), 66, "nothing")
 
 
+def test_a_bundle_of_files_that_are_not_there(tmp_path: Path) -> None:
+    """`model add` names the one of its two files that is missing."""
+    known = ROOT / "models" / "known" / "vww-96.toml"
+    out = ["--out", tmp_path / "out"]
+    done = edge_agent("model", "add", "--manifest", tmp_path / "m.toml", "--artifact", known, *out)
+    complaint(done, 66, "manifest", "m.toml")
+    done = edge_agent("model", "add", "--manifest", known, "--artifact", tmp_path / "x.tflite", *out)
+    complaint(done, 66, "model file", "x.tflite")
+
+
 def test_a_typo_in_the_manifest(bundle: Path, tmp_path: Path) -> None:
     """An unknown key is named, with the one that was meant."""
     manifest = (bundle / "model.toml").read_text()
