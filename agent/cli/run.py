@@ -1,44 +1,26 @@
-"""`edge-agent`: the command line. Each command is a few lines that call the module which does the work."""
+"""`edge-agent run`: watch cameras and publish their events."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
-import platform
-import re
-import sys
-import threading
-import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent import __version__, log
-from agent.errors import AgentError, UsageError
-from agent.urls import redact
+from agent import log
+from agent.cli.common import FILE, default_device, default_state_dir
+from agent.errors import UsageError
 
 if TYPE_CHECKING:
     from agent.config import Detect, Sampling
 
-EX_SOFTWARE = 70
-_FILE = click.Path(path_type=Path)
 
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(__version__, "-V", "--version", prog_name="edge-agent")
-@click.option("-v", "--verbose", count=True, help="Say more; -vv for everything.")
-def cli(verbose: int) -> None:
-    """Video inference on small boards, with events over MQTT that are never silently lost."""
-    log.setup(verbose)
-
-
-@cli.command()
+@click.command()
 @click.option(
     "--source", required=True, metavar="URL", help="A file, rtsp://, rtsps://, http:// or https://."
 )
-@click.option("--model", type=_FILE, metavar="BUNDLE", help="Model bundle; default: the starter (person).")
+@click.option("--model", type=FILE, metavar="BUNDLE", help="Model bundle; default: the starter (person).")
 @click.option("--broker", metavar="URL", help="mqtt://[user:password@]host[:port], mqtts:// for TLS.")
 @click.option(
     "--sink", metavar="FILE", help="Write events to a JSONL file instead; '-' (default): standard output."
@@ -51,7 +33,7 @@ def cli(verbose: int) -> None:
     help="fastest: every frame of a file, as fast as it goes; time is the PTS.",
 )
 @click.option(
-    "--detections", type=_FILE, metavar="FILE", help="One JSON line of raw detections an inferred frame."
+    "--detections", type=FILE, metavar="FILE", help="One JSON line of raw detections an inferred frame."
 )
 @click.option(
     "--min-score",
@@ -60,7 +42,7 @@ def cli(verbose: int) -> None:
     show_default=True,
     help="Lowest score in --detections.",
 )
-@click.option("--mot", type=_FILE, metavar="FILE", help="Tracks in MOTChallenge format.")
+@click.option("--mot", type=FILE, metavar="FILE", help="Tracks in MOTChallenge format.")
 @click.option(
     "--camera", default="camera", show_default=True, help="Name of the camera in topics and events."
 )
@@ -69,7 +51,7 @@ def cli(verbose: int) -> None:
 @click.option(
     "--state",
     "state_dir",
-    type=_FILE,
+    type=FILE,
     metavar="DIR",
     help="Where the outbox lives; default: $STATE_DIRECTORY or ~/.local/state/edge-agent.",
 )
@@ -158,33 +140,6 @@ def run(**given: Any) -> None:
     )
 
 
-@cli.command()
-@click.option("--out", type=_FILE, default=Path("out/demo"), show_default=True)
-def demo(out: Path) -> None:
-    """Show the main job on a sample clip: no camera, no broker, no configuration."""
-    from agent.demo import run_demo
-
-    sys.exit(run_demo(out))
-
-
-@cli.group()
-def model() -> None:
-    """Model bundles."""
-
-
-@model.command("add")
-@click.option(
-    "--manifest", type=_FILE, required=True, metavar="M.toml", help="For example one of models/known/."
-)
-@click.option("--artifact", type=_FILE, required=True, metavar="FILE", help="The model file.")
-@click.option("--out", type=_FILE, required=True, metavar="BUNDLE", help="Directory to make.")
-def model_add(manifest: Path, artifact: Path, out: Path) -> None:
-    """Make a bundle from a manifest and a model file, and try it."""
-    from agent.modeladd import add_and_try
-
-    click.echo(add_and_try(manifest, artifact, out))
-
-
 def _check_files(given: dict[str, Any]) -> None:
     """Raise UsageError when one file would be written by two options, or over the source."""
     seen = {Path(given["source"].removeprefix("file://")).resolve(): "--source"}
@@ -250,60 +205,3 @@ def _number(option: str, value: str, seen: str) -> float:
         return float(value)
     except ValueError:
         raise UsageError(option, seen=seen, fix="numbers are written like 0.5") from None
-
-
-def default_state_dir() -> Path:
-    """Return systemd's state directory, else the user's."""
-    if systemd := os.environ.get("STATE_DIRECTORY"):
-        return Path(systemd.split(":")[0])
-    home = os.environ.get("XDG_STATE_HOME")
-    return (Path(home) if home else Path.home() / ".local" / "state") / "edge-agent"
-
-
-def default_device() -> str:
-    """Return the host name, with what MQTT topics can't hold replaced."""
-    return re.sub(r"[^A-Za-z0-9_.-]", "-", platform.node()) or "edge"
-
-
-def main() -> NoReturn:
-    """Run the command line; every fault becomes one line on standard error and an exit code."""
-    code = _run_commands()
-    logging.shutdown()
-    if any(thread.daemon for thread in threading.enumerate()):
-        # A thread that hangs in native code (a camera that never answers) would crash the interpreter's end.
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError):
-                stream.flush()
-        os._exit(code)
-    sys.exit(code)
-
-
-def _run_commands() -> int:
-    """Return the exit code."""
-    try:
-        code = cli.main(standalone_mode=False, prog_name="edge-agent", auto_envvar_prefix="EDGE_AGENT")
-    except click.ClickException as error:
-        context = getattr(error, "ctx", None)
-        command = context.command_path if context else "edge-agent"
-        _complain(f"{error.format_message()} See `{command} --help`.")
-        return error.exit_code
-    except AgentError as error:
-        _complain(str(error))
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        return 130
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 0
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 74
-    except Exception as error:  # noqa: BLE001  the outermost loop: users get one line
-        if logging.getLogger().isEnabledFor(logging.INFO):
-            traceback.print_exc()
-        _complain(f"internal error: {type(error).__name__}: {error}; run again with -v and report it")
-        return EX_SOFTWARE
-    return code if isinstance(code, int) else 0
-
-
-def _complain(line: str) -> None:
-    click.echo(f"edge-agent: error: {redact(line)}", err=True)

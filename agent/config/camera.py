@@ -1,4 +1,4 @@
-"""The settings of a camera's chain: frozen, checked at construction."""
+"""The settings of one camera."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from typing import Literal
 import msgspec
 
 from agent.errors import BadConfig
+from agent.topics import check_name
+
+Decode = Literal["all", "keyframes_when_idle"]
+"""Which packets of a stream are decoded."""
 
 
 class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -88,6 +92,36 @@ class Detect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         names = [zone.name for zone in self.zones]
         if len(set(names)) < len(names):
             raise BadConfig("zone names", seen=", ".join(names), fix="give each zone a name of its own")
+
+
+class CameraConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One camera: `name` is its level in the topics, `source` a path or URL as `capture.make_source` takes it.
+
+    Without `model`, `sampling` or `detect` it has the device's. A login stands in `username` and
+    `password_file`, not in `source`. `decode` "keyframes_when_idle" decodes only key frames while nothing moves.
+    """
+
+    name: str
+    source: str
+    enabled: bool = True
+    username: str | None = None
+    password_file: str | None = None
+    model: str | None = None
+    decode: Decode = "all"
+    sampling: Sampling | None = None
+    detect: Detect | None = None
+    rtsp_transport: Literal["tcp", "udp"] = "tcp"
+    open_timeout_s: float = 10.0
+    stall_timeout_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        check_name("camera.name", self.name)
+        if not self.source.strip():
+            raise BadConfig("camera.source", seen=repr(self.source), fix="give a path or URL")
+        if self.password_file is not None and self.username is None:
+            raise BadConfig("camera.username", seen="none", fix="a password_file needs a username")
+        _positive("camera.open_timeout_s", self.open_timeout_s)
+        _positive("camera.stall_timeout_s", self.stall_timeout_s)
 
 
 def check_polygon(what: str, polygon: tuple[tuple[float, float], ...]) -> None:

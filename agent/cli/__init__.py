@@ -1,0 +1,94 @@
+"""`edge-agent`: the command line. Each command is a few lines that call the module which does the work."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import os
+import sys
+import threading
+import traceback
+from typing import NoReturn
+
+import click
+
+from agent import __version__, log
+from agent.errors import AgentError
+from agent.urls import redact
+
+EX_SOFTWARE = 70
+COMMANDS = {
+    "run": "agent.cli.run:run",
+    "demo": "agent.cli.demo:demo",
+    "model": "agent.cli.model:model",
+}
+"""Where each command is; imported when it is asked for, so that none pays for the others."""
+
+
+class _Commands(click.Group):
+    """The commands of COMMANDS, in its order."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+
+@click.group(
+    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
+@click.version_option(__version__, "-V", "--version", prog_name="edge-agent")
+@click.option("-v", "--verbose", count=True, help="Say more; -vv for everything.")
+def cli(verbose: int) -> None:
+    """Video inference on small boards, with events over MQTT that are never silently lost."""
+    log.setup(verbose)
+
+
+def main() -> NoReturn:
+    """Run the command line; every fault becomes one line on standard error and an exit code."""
+    code = _run_commands()
+    logging.shutdown()
+    if any(thread.daemon for thread in threading.enumerate()):
+        # A thread that hangs in native code (a camera that never answers) would crash the interpreter's end.
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _run_commands() -> int:
+    """Return the exit code."""
+    try:
+        code = cli.main(standalone_mode=False, prog_name="edge-agent", auto_envvar_prefix="EDGE_AGENT")
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "edge-agent"
+        _complain(f"{error.format_message()} See `{command} --help`.")
+        return error.exit_code
+    except AgentError as error:
+        _complain(str(error))
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 74
+    except Exception as error:  # noqa: BLE001  the outermost loop: users get one line
+        if logging.getLogger().isEnabledFor(logging.INFO):
+            traceback.print_exc()
+        _complain(f"internal error: {type(error).__name__}: {error}; run again with -v and report it")
+        return EX_SOFTWARE
+    return code if isinstance(code, int) else 0
+
+
+def _complain(line: str) -> None:
+    click.echo(f"edge-agent: error: {redact(line)}", err=True)

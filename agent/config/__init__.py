@@ -1,0 +1,18 @@
+"""What the agent is told to do: frozen structs, checked at construction; one TOML file holds them all."""
+
+from __future__ import annotations
+
+from agent.config.camera import CameraConfig, Detect, Sampling, Zone, check_polygon
+from agent.config.device import Config, LimitsConfig, MqttConfig, OutboxConfig
+
+__all__ = [
+    "CameraConfig",
+    "Config",
+    "Detect",
+    "LimitsConfig",
+    "MqttConfig",
+    "OutboxConfig",
+    "Sampling",
+    "Zone",
+    "check_polygon",
+]
