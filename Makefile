@@ -12,7 +12,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --pre
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
-	@echo "  Variables: PYTHON=$(PYTHON) (3.10 or newer), VENV=$(VENV), OUT=$(OUT), ARGS= (for pytest)"
+	@echo "  Variables: PYTHON=$(PYTHON) (3.10 or newer), VENV=$(VENV), OUT=$(OUT), ARGS= (for pytest, bench)"
 
 demo: $(VENV)/.demo ## play the sample clip through model and broker; results in out/demo/
 	@$(BIN)/edge-agent demo --out $(OUT)
@@ -32,8 +32,8 @@ lint: $(VENV)/.dev ## check style, types and import layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev ## measure the frame path against the bare engine
-	$(BIN)/python tests/bench/frame_path.py models/person-ssdlite-300 $(ARGS)
+bench: $(VENV)/.dev ## measure speed, processor time, memory and start-up; ARGS="--model BUNDLE ..."
+	$(BIN)/edge-agent bench $(ARGS)
 
 check-wheels: $(VENV)/.dev ## ask the package index whether every dependency has wheels for every platform
 	$(BIN)/python tests/check_wheels.py

@@ -8,6 +8,10 @@ if TYPE_CHECKING:
     from random import Random
 
 
+LOGIN_WAIT_S = 30.0
+"""At least this between two attempts with a login that was refused: cameras and brokers lock accounts."""
+
+
 class Backoff:
     """Waits drawn evenly from 0 to a bound that doubles from `first_s` up to `max_s`.
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from agent.backoff import LOGIN_WAIT_S
+from agent.errors import AgentError, NotPermitted
+from agent.luma import luma_of
 from agent.priority import NICE_CAPTURE, be_nice
-from agent.sampling import luma_of
 from agent.wire import FrameFacts
 
 if TYPE_CHECKING:
@@ -14,6 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from agent.backoff import Backoff
     from agent.capture import FrameSource
     from agent.mailbox import Mailbox
     from agent.messages import Frame, Geometry, ModelInput
@@ -21,28 +26,101 @@ if TYPE_CHECKING:
     from agent.reporting import EventReporter
     from agent.sampling import Sampler
 
+log = logging.getLogger(__name__)
+
 
 class Capture:
-    """Reads frames, asks the sampler, and leaves what is kept in the mailbox. Runs in a thread of its own."""
+    """Reads frames, asks the sampler, and leaves what is kept in the mailbox. Runs in a thread of its own.
 
-    def __init__(self, source: FrameSource, sampler: Sampler, mailbox: Mailbox) -> None:
-        self._source = source
+    With `retry` a source that fails is told once and made anew, for ever; without it the fault ends `run`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        new_source: Callable[[], FrameSource],
+        sampler: Sampler,
+        mailbox: Mailbox,
+        *,
+        retry: Backoff | None = None,
+    ) -> None:
+        self._name, self._new_source, self._retry = name, new_source, retry
         self._sampler = sampler
         self._mailbox = mailbox
-        self.not_sampled = 0
+        self._lock = threading.Lock()
+        self._source: FrameSource | None = None
+        self._stop = threading.Event()
+        self._told = ""
+        self.frames = self.not_sampled = self.failures = 0
+
+    @property
+    def frame_rate_hz(self) -> float:
+        """Frames per second of the source; 0.0 while unknown."""
+        source = self._source
+        return source.frame_rate_hz if source else 0.0
+
+    @property
+    def idle_miss_window_s(self) -> float:
+        """How long something can be in view while only key frames are decoded; 0.0 where all are."""
+        source = self._source
+        return source.stats.miss_window_s if source else 0.0
 
     def run(self) -> None:
-        """Open the source and read until it ends or is closed; the mailbox is then closed. Raises AgentError."""
+        """Read until the source ends or is closed; the mailbox is then closed. Raises AgentError."""
         be_nice(NICE_CAPTURE)
         try:
-            self._source.open()
-            for frame in self._source.frames():
+            while not self._ended():
+                pass
+        finally:
+            self._mailbox.close()
+
+    def close(self) -> None:
+        """End `run` soon; from any thread, before it too."""
+        self._stop.set()
+        with self._lock:
+            if self._source is not None:
+                self._source.close()
+
+    def _ended(self) -> bool:
+        """Read one source; after a fault wait, and return False for another try. Raises AgentError."""
+        try:
+            self._read()
+        except AgentError as fault:
+            if self._retry is None and not self._stop.is_set():
+                raise
+            if self._retry is not None and not self._stop.is_set():
+                self._wait_after(fault, self._retry)
+                return self._stop.is_set()
+        return True
+
+    def _read(self) -> None:
+        with self._lock:
+            source = self._source = self._new_source()
+        if self._stop.is_set():
+            return
+        try:
+            source.open()
+            if self._told:
+                log.info("camera %s: works again", self._name)
+                self._told = ""
+            for frame in source.frames():
                 if self._sampler.keep(frame.time_s, partial(luma_of, frame.picture)):
                     self._mailbox.put(frame)
                 else:
                     self.not_sampled += 1
         finally:
-            self._mailbox.close()
+            source.close()
+            self.frames += source.stats.frames
+            log.debug("camera %s: %s", self._name, source.stats)
+
+    def _wait_after(self, fault: AgentError, retry: Backoff) -> None:
+        if self._source is not None and self._source.stats.frames:
+            retry.reset()
+        self.failures += 1
+        if str(fault) != self._told:
+            log.warning("camera %s: %s", self._name, fault)
+            self._told = str(fault)
+        self._stop.wait(retry.next_s(at_least_s=LOGIN_WAIT_S if isinstance(fault, NotPermitted) else 0.0))
 
 
 class CameraStages:
@@ -58,11 +136,16 @@ class CameraStages:
         self._reporter = reporter
         self._recorders = recorders
         self._last: tuple[FrameFacts, float] | None = None
+        self._watchful = False
         self.inferred = 0
         self.events = 0
 
+    def watchful(self) -> bool:
+        """Tell whether something is there that moves, or was not found in the last frame; from any thread."""
+        return self._watchful
+
     def prepare(self, frame: Frame) -> ModelInput:
-        """Convert the frame for the engine."""
+        """Convert the frame for the engine. Raises AgentError for a picture that can't be."""
         return self._pipeline.prepare(frame)
 
     def finish(self, frame: Frame, geometry: Geometry, outputs: Sequence[NDArray[Any]]) -> None:
@@ -70,6 +153,7 @@ class CameraStages:
         result = self._pipeline.finish(frame, geometry, outputs)
         facts = FrameFacts.of(frame)
         self._last = facts, frame.time_s
+        self._watchful = self._pipeline.watchful
         self.inferred += 1
         self.events += len(result.events)
         for record in self._recorders:

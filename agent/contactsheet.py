@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from agent import drawing
 from agent.capture import open_source
-from agent.errors import BadData, CannotCreate, InputMissing
+from agent.drawing import ACCENTS, BACKGROUND, DIM, TEXT, Colour, frame_box, write_text
+from agent.errors import BadData, CannotCreate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,20 +28,7 @@ MAX_TILES = 40
 _MAX_COLUMNS = 6
 _CAPTION_PX, _HEADER_PX, _GAP_PX = 44, 64, 16
 _INSET_SHARE = 0.42  # of the tile's height: a close look at small objects
-_SUPERSAMPLE = 3  # text and lines are drawn this much larger, then averaged down
-
-Colour = tuple[int, int, int]
-_BACKGROUND: Colour = (27, 23, 20)  # BGR, as everything OpenCV draws
 _PANEL: Colour = (42, 36, 32)
-_TEXT: Colour = (240, 238, 236)
-_DIM: Colour = (170, 162, 155)
-_ACCENTS: tuple[Colour, ...] = (
-    (94, 213, 60),
-    (48, 178, 255),
-    (255, 170, 70),
-    (180, 120, 255),
-    (80, 220, 230),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +73,7 @@ def seconds_between(start_time: str, end_time: str) -> float:
 
 def require_opencv() -> Any:
     """Return the module cv2. Raises InputMissing with the fix."""
-    try:
-        import cv2
-    except ImportError as error:
-        fix = "pip install 'edge-agent[opencv]' or apt install python3-opencv"
-        raise InputMissing("the contact sheet needs OpenCV", seen=error, fix=fix) from error
-    return cv2
+    return drawing.require_opencv("the contact sheet")
 
 
 def write(path: Path, clip: Path, events: Sequence[Moment], *, title: str, subtitle: str) -> None:
@@ -105,7 +89,7 @@ def write(path: Path, clip: Path, events: Sequence[Moment], *, title: str, subti
         raise BadData(
             f"{clip.name} has no frame", seen=missing[0], fix="use the clip that the events came from"
         )
-    colours = dict(zip(sorted({m.label for m in shown}), _ACCENTS * len(shown), strict=False))
+    colours = dict(zip(sorted({m.label for m in shown}), ACCENTS * len(shown), strict=False))
     tiles = [_tile(cv2, moment, frames[moment.seq], colours[moment.label]) for moment in shown]
     sheet = _grid(cv2, tiles, title=title, subtitle=subtitle)
     try:
@@ -139,17 +123,10 @@ def _tile(cv2: Any, moment: Moment, frame: NDArray[np.uint8], colour: Colour) ->
     picture = tile[top : top + size_px[1], left : left + size_px[0]]
     picture[:] = cv2.resize(frame, size_px, interpolation=cv2.INTER_AREA)
     x1, y1, x2, y2 = (round(v * size_px[i % 2]) for i, v in enumerate(moment.box))
-    _frame_box(cv2, picture, (x1, y1), (x2, y2), colour)
+    frame_box(cv2, picture, (x1, y1), (x2, y2), colour)
     _inset(cv2, picture, frame, moment.box, colour)
     _caption(cv2, tile[height_px:], moment, colour)
     return tile
-
-
-def _frame_box(
-    cv2: Any, picture: NDArray[np.uint8], low: tuple[int, int], high: tuple[int, int], colour: Colour
-) -> None:
-    for outline, thickness in ((_BACKGROUND, 4), (colour, 2)):
-        cv2.rectangle(picture, low, high, outline, thickness, cv2.LINE_AA)
 
 
 def _inset(cv2: Any, picture: NDArray[np.uint8], frame: NDArray[np.uint8], box: Box, colour: Colour) -> None:
@@ -165,8 +142,7 @@ def _inset(cv2: Any, picture: NDArray[np.uint8], frame: NDArray[np.uint8], box: 
     picture[y : y + height_px, x : x + width_px] = cv2.resize(
         crop, (width_px, height_px), interpolation=cv2.INTER_CUBIC
     )
-    for outline, thickness in ((_BACKGROUND, 4), (colour, 2)):
-        cv2.rectangle(picture, (x, y), (x + width_px, y + height_px), outline, thickness, cv2.LINE_AA)
+    frame_box(cv2, picture, (x, y), (x + width_px, y + height_px), colour)
 
 
 def _around(frame: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
@@ -183,10 +159,10 @@ def _around(frame: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
 
 def _caption(cv2: Any, strip: NDArray[np.uint8], moment: Moment, colour: Colour) -> None:
     strip[:, :6] = colour
-    _write_text(cv2, strip, f"{moment.label} {moment.score:.2f}", x=18, size=0.62, colour=_TEXT, bold=True)
+    write_text(cv2, strip, f"{moment.label} {moment.score:.2f}", x=18, size=0.62, colour=TEXT, bold=True)
     end = "..." if moment.end_s is None else f"{moment.end_s:.1f} s"
     life = f"at {moment.pts_s:.1f} s   seen {moment.start_s:.1f} - {end}"
-    _write_text(cv2, strip, life, x=-14, size=0.5, colour=_DIM)
+    write_text(cv2, strip, life, x=-14, size=0.5, colour=DIM)
 
 
 def _grid(cv2: Any, tiles: Sequence[NDArray[np.uint8]], *, title: str, subtitle: str) -> NDArray[np.uint8]:
@@ -194,32 +170,12 @@ def _grid(cv2: Any, tiles: Sequence[NDArray[np.uint8]], *, title: str, subtitle:
     rows = math.ceil(len(tiles) / columns)
     tile_w, tile_h = TILE_PX[0], TILE_PX[1] + _CAPTION_PX
     width_px = columns * (tile_w + _GAP_PX) + _GAP_PX
-    sheet = np.full((_HEADER_PX + rows * (tile_h + _GAP_PX), width_px, 3), _BACKGROUND, np.uint8)
+    sheet = np.full((_HEADER_PX + rows * (tile_h + _GAP_PX), width_px, 3), BACKGROUND, np.uint8)
     header = sheet[:_HEADER_PX]
-    used_px = _write_text(cv2, header, title, x=_GAP_PX, size=0.8, colour=_TEXT, bold=True)
-    _write_text(cv2, header[:, used_px:], subtitle, x=-_GAP_PX, size=0.55, colour=_DIM)
+    used_px = write_text(cv2, header, title, x=_GAP_PX, size=0.8, colour=TEXT, bold=True)
+    write_text(cv2, header[:, used_px:], subtitle, x=-_GAP_PX, size=0.55, colour=DIM)
     for n, tile in enumerate(tiles):
         y = _HEADER_PX + n // columns * (tile_h + _GAP_PX)
         x = _GAP_PX + n % columns * (tile_w + _GAP_PX)
         sheet[y : y + tile_h, x : x + tile_w] = tile
     return sheet
-
-
-def _write_text(
-    cv2: Any, strip: NDArray[np.uint8], text: str, *, x: int, size: float, colour: Colour, bold: bool = False
-) -> int:
-    """Write one line, vertically centred, from `x` px (negative: up to `x` px before the right edge).
-
-    Returns the x after it. Drawn large and averaged down: OpenCV's strokes are ragged at this size.
-    """
-    font, thick = cv2.FONT_HERSHEY_DUPLEX if bold else cv2.FONT_HERSHEY_SIMPLEX, 2 * _SUPERSAMPLE // 2
-    scale = size * _SUPERSAMPLE
-    (width, height), _ = cv2.getTextSize(text, font, scale, thick)
-    large = np.zeros((strip.shape[0] * _SUPERSAMPLE, strip.shape[1] * _SUPERSAMPLE), np.uint8)
-    left = x * _SUPERSAMPLE if x >= 0 else large.shape[1] + x * _SUPERSAMPLE - width
-    cv2.putText(large, text, (left, (large.shape[0] + height) // 2), font, scale, 255, thick, cv2.LINE_AA)
-    cover = (
-        cv2.resize(large, (strip.shape[1], strip.shape[0]), interpolation=cv2.INTER_AREA)[..., None] / 255.0
-    )
-    strip[:] = (strip * (1 - cover) + np.array(colour) * cover).round().astype(np.uint8)
-    return int(left + width) // _SUPERSAMPLE + 1

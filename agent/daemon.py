@@ -1,4 +1,4 @@
-"""Builds the agent for one source, runs its threads, and ends them in order."""
+"""Builds the agent, runs it until it is told to stop or all is done, changes it on a reload, and ends it in order."""
 
 from __future__ import annotations
 
@@ -6,33 +6,26 @@ import logging
 import queue
 import signal
 import sys
-import threading
 import time
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent import wire
-from agent.assembly import build_pipeline, open_model
-from agent.camera import CameraStages, Capture
-from agent.capture import StreamOptions, make_source
-from agent.config import Detect, Sampling
-from agent.errors import IOFault, ServiceAway, TryAgain
-from agent.mailbox import Mailbox
+import msgspec
+
+from agent.engines import Engines
+from agent.errors import AgentError, IOFault, TryAgain
 from agent.outlet import open_outlet
-from agent.overlap import Overlap
-from agent.priority import NICE_STAGES
-from agent.reporting import DetectionLog, EventReporter, MotLog
-from agent.sampling import RateMeter, make_sampler
-from agent.topics import check_name
+from agent.reporting import DetectionLog, MotLog
+from agent.watch import Ended, Watch, WatchOptions, bundle_path, check_cameras, complete
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
-    from agent.backends import Engine
-    from agent.bundle import Bundle
+    from agent.broker import MqttOptions
     from agent.capture import Pace
+    from agent.config import Config
     from agent.outlet import Outlet
     from agent.pipeline import Result
 
@@ -40,249 +33,212 @@ log = logging.getLogger(__name__)
 
 GIL_SWITCH_S = 0.0005
 """How long a thread may keep the interpreter when another wants it; Python's own 5 ms is an inference."""
-_END_S = 10.0
-"""Longest wait for the threads once the source is closed: a decoder or engine that hangs must not hold us."""
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_SOURCE_ENDED, _INFERENCE_ENDED = "source ended", "inference ended"
+_STOP = (signal.SIGTERM, signal.SIGINT)
+_RELOAD = signal.SIGHUP
 _DRAIN_STEP_S = 0.25
+_RELOAD_DRAIN_S = 1.0
 
-End = str | BaseException
-"""Why the run ends: the name of what happened, or what went wrong."""
+Happening = str | Ended | BaseException
+"""What the main thread waits for: the name of a signal, a camera's end, a fault of an engine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """What `run` was asked for. Without a `broker` events go to the JSONL file `sink`, "-" is stdout."""
+    """What `run` was asked for. `config` has a device and a state directory; without a `broker` its `sink` is used.
 
-    source: str
-    model: Path
-    state_dir: Path
-    camera: str = "camera"
-    device: str = "edge"
-    topic_root: str = "edge"
-    broker: str | None = None
-    sink: str = "-"
+    With `reload`, the service: a camera's fault is waited out, and SIGHUP runs what `reload` returns. Without,
+    one command: a camera's fault is its end.
+    """
+
+    config: Config
+    broker: MqttOptions | None = None
+    threads: int = 1
     pace: Pace = "realtime"
     detections: Path | None = None
     mot: Path | None = None
     min_score: float = 0.05
-    threads: int = 1
-    drain_s: float = 10.0
-    sampling: Sampling = field(default_factory=Sampling)
-    detect: Detect = field(default_factory=Detect)
-    stream: StreamOptions = field(default_factory=StreamOptions)
+    reload: Callable[[], RunOptions] | None = None
 
 
 def run(options: RunOptions, recorders: Sequence[Callable[[Result], None]] = ()) -> None:
-    """Run until the source ends or SIGTERM or SIGINT comes; then end open events and drain.
+    """Run until every source has ended or SIGTERM or SIGINT comes; then end open events and drain.
 
     `recorders` get the result of every inferred frame before its events are queued.
     Raises AgentError; TryAgain when messages are left for the next start.
     """
     sys.setswitchinterval(GIL_SWITCH_S)
-    check_name("camera", options.camera)
-    bundle, engine = open_model(options.model, threads=options.threads)
-    with ExitStack() as stack:
-        stack.callback(engine.close)
-        build_pipeline(bundle, engine, options.detect, camera=options.camera)  # a wrong setting is told first
-        ends = stack.enter_context(_signals())
-        outlet = stack.enter_context(_outlet(options))
-        files = _files(options, bundle, stack)
-        chain = _Chain(options, bundle, engine, outlet, [*recorders, *files])
-        failure = chain.run(ends)
-        drained = _drain(outlet, options.drain_s if chain.began else 0.0, ends)
-        waiting, reason = outlet.waiting(), outlet.publisher.state.last_error
-    if failure is not None:
-        raise failure
-    if not drained:
-        what = f"messages not delivered ({reason or 'no answer in time'})"
-        if options.broker is None and options.sink == "-":
-            raise IOFault(
-                what, seen=f"{waiting} lost", fix="use --sink FILE or --broker to keep what can't be sent"
-            )
-        fix = f"they are kept in {options.state_dir} and go out at the next start"
-        raise TryAgain(what, seen=f"{waiting} of this run", fix=fix)
+    with _signals() as happenings:
+        following: RunOptions | None = options
+        good: RunOptions | None = None
+        while following is not None:
+            service = _Service(following, recorders, happenings)
+            try:
+                following, good = service.run(), following
+                if following is not None:
+                    log.info("reload: more than cameras is new: starting anew")
+            except AgentError as fault:
+                if service.started or good is None:
+                    raise
+                log.error("reload: %s: the configuration before it stays", fault)
+                following, good = good, None
 
 
-class _Chain:
-    """The one camera from source to outbox."""
+@dataclass(frozen=True, slots=True)
+class _End:
+    """Why a configuration is no longer at work; `reason` is what its open events are told."""
+
+    reason: str
+    fault: BaseException | None = None
+    following: RunOptions | None = None
+
+
+class _Service:
+    """One configuration at work: its cameras may change while it runs, the rest may not."""
 
     def __init__(
         self,
         options: RunOptions,
-        bundle: Bundle,
-        engine: Engine,
-        outlet: Outlet,
         recorders: Sequence[Callable[[Result], None]],
+        happenings: queue.SimpleQueue[Happening],
     ) -> None:
-        bell, self._fastest = threading.Condition(), options.pace == "fastest"
-        self._source = source = make_source(
-            options.source, camera=options.camera, pace=options.pace, options=options.stream
-        )
-        self._meter = RateMeter(options.sampling)
-        self._mailbox = Mailbox(bell, blocking=self._fastest)
-        self._capture = Capture(source, make_sampler(options.sampling), self._mailbox)
-        pipeline = build_pipeline(
-            bundle,
-            engine,
-            options.detect,
-            camera=options.camera,
-            min_score=options.min_score if options.detections else 1.0,
-            event_prefix=f"{outlet.outbox.epoch[:8]}-{options.camera}",
-        )
-        reporter = EventReporter(
+        self._options, self._recorders, self._happenings = options, recorders, happenings
+        self.started = False
+
+    def run(self) -> RunOptions | None:
+        """Run to the end; return what is to run instead, if that is why it ended. Raises AgentError."""
+        options = self._options
+        with ExitStack() as stack:
+            engines = stack.enter_context(
+                Engines(threads=options.threads, eager=options.pace == "fastest", tell=self._happenings.put)
+            )
+            check_cameras(complete(options.config), engines)
+            outlet = stack.enter_context(_outlet(options))
+            watch = self._watch(engines, outlet, stack)
+            end = self._until_end(watch)
+            watch.stop(watch.cameras, end.reason)
+            drain_s = _RELOAD_DRAIN_S if end.following else options.config.limits.drain_s
+            drained = self._drain(outlet, drain_s if watch.inferred else 0.0)
+            waiting, reason = outlet.waiting(), outlet.publisher.state.last_error
+        if end.fault is not None:
+            raise end.fault
+        if end.following is None and not drained:
+            raise _undelivered(options, waiting, reason)
+        return end.following
+
+    def _watch(self, engines: Engines, outlet: Outlet, stack: ExitStack) -> Watch:
+        options = self._options
+        files = _files(options, engines, stack)
+        floor = options.min_score if options.detections else 1.0
+        return Watch(
+            engines,
             outlet,
-            camera=options.camera,
-            model=_model(bundle, engine),
-            sampling=self._sampling,
-            utc=_utc(options.pace),
-        )
-        self._stages = CameraStages(pipeline, reporter, [self._measure, *recorders])
-        self._overlap = Overlap(
-            [(self._mailbox, self._stages)], engine, bell, eager=self._fastest, nice=NICE_STAGES
+            WatchOptions(pace=options.pace, min_score=floor, retry=options.reload is not None),
+            ended=self._happenings.put,
+            recorders=[*self._recorders, *files],
         )
 
-    @property
-    def began(self) -> bool:
-        """A frame was inferred."""
-        return self._stages.inferred > 0
+    def _until_end(self, watch: Watch) -> _End:
+        watch.apply(complete(self._options.config))
+        self.started = True
+        while True:
+            what = self._happenings.get()
+            if what == _RELOAD.name and self._options.reload is not None:
+                if (following := self._reload(watch, self._options.reload)) is not None:
+                    return _End("reload", following=following)
+            elif isinstance(what, str):
+                return _End("shutdown")
+            elif isinstance(what, BaseException):
+                return _End("failed", fault=what)
+            elif what.camera in watch.cameras:
+                if what.fault is not None:
+                    return _End("failed", fault=what.fault)
+                watch.stop([what.camera], "end_of_stream")
+                if not watch.cameras:
+                    return _End("end_of_stream")
 
-    def run(self, ends: queue.SimpleQueue[End]) -> BaseException | None:
-        """Run to the end, then end the open events; return what failed, if anything."""
-        seen = self._until_end(ends)
-        failure = _failure(seen)
-        self._stages.close("failed" if failure else "shutdown" if _stopped(seen) else "end_of_stream")
-        log.info(
-            "%d frames: %d inferred, %d not sampled, %d replaced by a newer one; %d event messages",
-            self._source.stats.frames,
-            self._stages.inferred,
-            self._capture.not_sampled,
-            self._mailbox.replaced,
-            self._stages.events,
-        )
-        log.debug("%s; %s", self._source.stats, self._overlap.times)
-        return failure
+    def _reload(self, watch: Watch, load: Callable[[], RunOptions]) -> RunOptions | None:
+        """Take on new cameras; return the new options when more than cameras is new. A bad file changes nothing."""
+        try:
+            options = load()
+            if _fixed(options) != _fixed(self._options):
+                return options
+            watch.apply(complete(options.config))
+        except AgentError as fault:
+            log.error("reload: %s (the configuration before it stays)", fault)
+            return None
+        self._options = options
+        log.info("reloaded: %s", ", ".join(camera.config.name for camera in watch.cameras) or "no camera")
+        return None
 
-    def _until_end(self, ends: queue.SimpleQueue[End]) -> list[End]:
-        """Run capture and inference until the source ends, a signal comes or one of them fails.
+    def _drain(self, outlet: Outlet, drain_s: float) -> bool:
+        """Deliver what is left for at most `drain_s`, or until another signal; return whether all arrived."""
+        deadline_s = time.monotonic() + max(drain_s, _DRAIN_STEP_S)
+        while (rest_s := deadline_s - time.monotonic()) > 0 and not self._signalled():
+            if outlet.drain(min(_DRAIN_STEP_S, rest_s)):
+                return True
+        return False
 
-        Returns, when both have come to an end, what happened, in order.
-        """
-        threads = [
-            _thread("capture", self._capture.run, ends, done=_SOURCE_ENDED),
-            _thread("inference", self._infer, ends, done=_INFERENCE_ENDED),
-        ]
-        seen: list[End] = []
-        while set(seen) != {_SOURCE_ENDED, _INFERENCE_ENDED}:  # what was captured is still inferred
-            seen.append(ends.get())
-            if seen[-1] not in {_SOURCE_ENDED, _INFERENCE_ENDED}:
-                break
-        self._source.close()
-        deadline_s = time.monotonic() + _END_S
-        for thread in threads:
-            thread.join(max(0.0, deadline_s - time.monotonic()))
-            if thread.is_alive():
-                log.error("the %s thread does not end: going without it", thread.name)
-        while not ends.empty():
-            seen.append(ends.get())
+    def _signalled(self) -> bool:
+        """Return whether another signal to stop came; what else has happened is over."""
+        seen = False
+        while not self._happenings.empty():
+            what = self._happenings.get()
+            seen |= isinstance(what, str) and what != _RELOAD.name
         return seen
 
-    def _infer(self) -> None:
-        try:
-            self._overlap.run()
-        finally:
-            self._mailbox.close()  # nobody takes frames any more: capture must not wait for that
 
-    def _measure(self, result: Result) -> None:
-        self._meter.inferred(result.frame.time_s, 0.0 if self._fastest else self._overlap.times.total_s)
-
-    def _sampling(self) -> wire.Sampling:
-        now = self._meter.report(self._source.frame_rate_hz)
-        missed_s = None if now.miss_window_s is None else round(now.miss_window_s, 3)
-        return wire.Sampling(now.mode, round(now.effective_hz, 3), missed_s)
+def _fixed(options: RunOptions) -> tuple[object, ...]:
+    """Return what can't change while cameras run."""
+    of_cameras = ("camera", "model", "sampling", "detect")
+    settings = msgspec.structs.asdict(options.config)
+    fixed = [value for key, value in settings.items() if key not in of_cameras]
+    return *fixed, options.broker, options.threads
 
 
-def _failure(seen: list[End]) -> BaseException | None:
-    """Return what went wrong; a camera that was away when the signal to stop came is none."""
-    faults = [end for end in seen if isinstance(end, BaseException)]
-    return next((fault for fault in faults if not (_stopped(seen) and isinstance(fault, ServiceAway))), None)
-
-
-def _stopped(seen: list[End]) -> bool:
-    return any(number.name in seen for number in _SIGNALS)
-
-
-def _thread(
-    name: str, work: Callable[[], None], ends: queue.SimpleQueue[End], *, done: str
-) -> threading.Thread:
-    def run_and_tell() -> None:
-        try:
-            work()
-        except BaseException as error:  # noqa: BLE001  it is raised again in the main thread
-            ends.put(error)
-        else:
-            ends.put(done)
-
-    thread = threading.Thread(target=run_and_tell, name=name, daemon=True)
-    thread.start()
-    return thread
+def _undelivered(options: RunOptions, waiting: int, reason: str) -> AgentError:
+    what = f"messages not delivered ({reason or 'no answer in time'})"
+    if options.broker is None and options.config.sink == "-":
+        fix = "use --sink FILE or --broker to keep what can't be sent"
+        return IOFault(what, seen=f"{waiting} lost", fix=fix)
+    fix = f"they are kept in {options.config.state_dir} and go out at the next start"
+    return TryAgain(what, seen=f"{waiting} of this run", fix=fix)
 
 
 @contextmanager
-def _signals() -> Iterator[queue.SimpleQueue[End]]:
-    """Yield a queue in which SIGTERM and SIGINT show up (SimpleQueue.put is safe in a signal handler)."""
-    ends: queue.SimpleQueue[End] = queue.SimpleQueue()
+def _signals() -> Iterator[queue.SimpleQueue[Happening]]:
+    """Yield a queue in which SIGTERM, SIGINT and SIGHUP show up (SimpleQueue.put is safe in a signal handler)."""
+    happenings: queue.SimpleQueue[Happening] = queue.SimpleQueue()
     before = {
-        number: signal.signal(number, lambda n, _: ends.put(signal.Signals(n).name)) for number in _SIGNALS
+        number: signal.signal(number, lambda n, _: happenings.put(signal.Signals(n).name))
+        for number in (*_STOP, _RELOAD)
     }
     try:
-        yield ends
+        yield happenings
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _drain(outlet: Outlet, drain_s: float, ends: queue.SimpleQueue[End]) -> bool:
-    """Deliver what is left for at most `drain_s`, or until another signal; return whether all arrived."""
-    deadline_s = time.monotonic() + max(drain_s, _DRAIN_STEP_S)
-    while (rest_s := deadline_s - time.monotonic()) > 0 and ends.empty():
-        if outlet.drain(min(_DRAIN_STEP_S, rest_s)):
-            return True
-    return False
-
-
 def _outlet(options: RunOptions) -> AbstractContextManager[Outlet]:
+    config = options.config
     return open_outlet(
-        device=options.device,
-        topic_root=options.topic_root,
+        device=config.device or "edge",
+        topic_root=config.topic_root,
         broker=options.broker,
-        sink=options.sink,
-        state_dir=options.state_dir,
+        sink=config.sink,
+        state_dir=Path(config.state_dir or "."),
+        max_bytes=config.outbox.max_mbytes << 20,
     )
 
 
-def _files(options: RunOptions, bundle: Bundle, stack: ExitStack) -> list[Callable[[Result], None]]:
+def _files(options: RunOptions, engines: Engines, stack: ExitStack) -> list[Callable[[Result], None]]:
     """Open the files asked for; each is closed with `stack`. Raises CannotCreate."""
     files: list[DetectionLog | MotLog] = []
     if options.detections is not None:
-        files.append(DetectionLog(options.detections, bundle.labels, options.min_score))
+        labels = {c.name: engines.room(bundle_path(c)).bundle.labels for c in complete(options.config)}
+        files.append(DetectionLog(options.detections, labels, options.min_score))
     if options.mot is not None:
         files.append(MotLog(options.mot))
     for file in files:
         stack.callback(file.close)
     return [file.write for file in files]
-
-
-def _model(bundle: Bundle, engine: Engine) -> wire.Model:
-    manifest, artifact = bundle.manifest, bundle.artifact("tflite")
-    return wire.Model(
-        manifest.name, manifest.version, artifact.sha256, artifact.precision, engine.info.backend
-    )
-
-
-def _utc(pace: Pace) -> Callable[[], wire.TimeBase]:
-    """Return what maps the logic clock to UTC; where that is the PTS, its 0 is the start of the run."""
-    if pace == "fastest":
-        fixed = wire.TimeBase(time.time(), wire.clock_synced())
-        return lambda: fixed
-    return lambda: wire.TimeBase(time.time() - time.monotonic(), wire.clock_synced())

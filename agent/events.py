@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from agent.messages import Box, EventType, Tracks
 
 _BETTER = 0.1  # a top score that rose by this much is worth an update
+_LAST_LOOKS = 2  # frames without it before it is gone, however long ago it was seen: one may miss it
 _SAME_IOU = 0.3  # a new track on the box of a lost object carries it on
 
 
@@ -34,6 +35,7 @@ class _Object:
     stillness: Stillness
     stage: Literal["candidate", "announced", "known"] = "candidate"
     sent: Event | None = None
+    missed: int = 0
 
 
 class EventMachine:
@@ -79,6 +81,8 @@ class EventMachine:
             else:
                 now_s = self._now_s
         self._now_s = now_s
+        for thing in self._objects.values():
+            thing.missed += 1
         self._observe(tracks, now_s, aspect)
         events += self._let_go(now_s)
         for thing in self._objects.values():
@@ -90,6 +94,11 @@ class EventMachine:
         """End every open event, with `reason`; the machine may be used on."""
         self._now_s = now_s if self._now_s is None else max(now_s, self._now_s)
         return self._end(list(self._objects), self._now_s, reason)
+
+    @property
+    def watchful(self) -> bool:
+        """Something is there that moves, or was not found in the last frame: the next frame matters."""
+        return any(thing.missed or not thing.stillness.still for thing in self._objects.values())
 
     def counts(self) -> dict[str, tuple[int, int]]:
         """Return for each label met so far how many are there, and how many of these are not stationary."""
@@ -113,12 +122,13 @@ class EventMachine:
             threshold = self._detect.thresholds.get(label, self._default_threshold)
             if score < threshold - self._detect.hysteresis:
                 continue
-            if key not in self._objects and not self._adopt(key, label, box, now_s, keys):
+            if key not in self._objects and not self._adopt(key, label, box, keys):
                 if score < threshold:
                     continue
                 self._objects[key] = self._candidate(label, box, inside, score, now_s)
             thing = self._objects[key]
             thing.seen_s, thing.score, thing.box, thing.zones = now_s, score, box, inside
+            thing.missed = 0
             thing.top_score = max(thing.top_score, score)
             thing.stillness.see(box, now_s, aspect=aspect)
 
@@ -129,14 +139,12 @@ class EventMachine:
         stillness = Stillness(box, now_s, stationary_s=self._stationary_s)
         return _Object(label, now_s, now_s, score, score, box, zones, stillness)
 
-    def _adopt(
-        self, key: tuple[int, int], label: str, box: Box, now_s: float, live: list[tuple[int, int]]
-    ) -> bool:
+    def _adopt(self, key: tuple[int, int], label: str, box: Box, live: list[tuple[int, int]]) -> bool:
         """Let the new track `key` carry on the object, if any, that lost its own track near `box`."""
         lost = {
             other: iou(thing.box, box)
             for other, thing in self._objects.items()
-            if thing.label == label and other not in live and now_s - thing.seen_s < self._detect.end_after_s
+            if thing.label == label and other not in live
         }
         best = max(lost, key=lost.__getitem__, default=None)
         if best is None or lost[best] < _SAME_IOU:
@@ -145,7 +153,12 @@ class EventMachine:
         return True
 
     def _let_go(self, now_s: float) -> list[Event]:
-        lost = [k for k, thing in self._objects.items() if now_s - thing.seen_s >= self._detect.end_after_s]
+        after_s = self._detect.end_after_s
+        lost = [
+            key
+            for key, thing in self._objects.items()
+            if now_s - thing.seen_s >= after_s and thing.missed >= _LAST_LOOKS
+        ]
         return self._end(lost, now_s, "lost")
 
     def _end(self, keys: list[tuple[int, int]], now_s: float, reason: str) -> list[Event]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import threading
 
+    from agent.errors import AgentError
     from agent.messages import Frame
 
 
@@ -22,6 +23,7 @@ class Mailbox:
         self._blocking = blocking
         self._frame: Frame | None = None
         self._closed = False
+        self._fault: AgentError | None = None
         self._replaced = 0
 
     @property
@@ -40,10 +42,13 @@ class Mailbox:
         return self._closed and self._frame is None
 
     def put(self, frame: Frame) -> None:
-        """Leave `frame` for the engine; after `close` it is ignored."""
+        """Leave `frame` for the engine; after `close` it is ignored. Raises what it was refused with."""
         with self._bell:
             while self._blocking and self._frame is not None and not self._closed:
                 self._bell.wait()
+            if self._fault is not None:
+                fault, self._fault = self._fault, None
+                raise fault
             if self._closed:
                 return
             self._replaced += self._frame is not None
@@ -57,6 +62,12 @@ class Mailbox:
             if frame is not None and self._blocking:
                 self._bell.notify_all()
             return frame
+
+    def refuse(self, fault: AgentError) -> None:
+        """Have the next `put` raise `fault`: the source's pictures are no good."""
+        with self._bell:
+            self._fault = fault
+            self._bell.notify_all()
 
     def close(self) -> None:
         """End the source side: what is in the slot can still be taken."""

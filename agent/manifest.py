@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-import sys
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
-import tomli_w
 
 from agent.errors import BadData
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from agent.strict import dump_toml, parse_toml, shown, to_struct
 
 SCHEMA = 1
 Task = Literal["detect", "classify", "clip"]
@@ -45,7 +38,7 @@ class InputSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _between("input.pad", self.pad, 0, 255)
         for value in self.std:
             if not 0 < value < float("inf"):
-                raise BadData("model.toml: input.std", seen=value, fix="must be above 0")
+                raise BadData("input.std", seen=value, fix="must be above 0")
 
 
 class DecoderSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -69,7 +62,7 @@ class DecoderSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _between("decoder.iou_threshold", self.iou_threshold, 0.0, 1.0)
         if (self.anchors is not None) != (self.family == "ssd"):
             fix = 'give anchors = "anchors.npy" with family "ssd", and only there'
-            raise BadData("model.toml: decoder.anchors", seen=self.anchors or "none", fix=fix)
+            raise BadData("decoder.anchors", seen=self.anchors or "none", fix=fix)
         if self.anchors is not None:
             _plain("decoder.anchors", self.anchors)
 
@@ -120,87 +113,39 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         if not self.name or any(c in self.name for c in "/+#\\") or not self.name.isprintable():
-            raise BadData(
-                "model.toml: name", seen=repr(self.name), fix="use printable characters without / + #"
-            )
+            raise BadData("name", seen=repr(self.name), fix="use printable characters without / + #")
         _between("version", self.version, 1, 2**31)
         _plain("labels", self.labels)
         if not self.artifact:
-            raise BadData("model.toml: no [[artifact]]", fix="list one file at least")
+            raise BadData("artifact", seen="none", fix="list one [[artifact]] at least")
         files = [artifact.file for artifact in self.artifact]
         if len(set(files)) < len(files):
-            raise BadData(
-                "model.toml: artifact.file is listed twice", seen=", ".join(files), fix="list it once"
-            )
+            raise BadData("artifact.file", seen=", ".join(files), fix="list each file once")
         if (self.task == "classify") != (self.decoder.family == "classification"):
             fix = 'task "classify" goes with decoder family "classification"'
-            raise BadData("model.toml: task", seen=f"{self.task} with {self.decoder.family}", fix=fix)
+            raise BadData("task", seen=f"{self.task} with {self.decoder.family}", fix=fix)
 
 
 def parse_manifest(text: bytes, *, where: str = "model.toml") -> Manifest:
     """Read `text`, TOML in UTF-8. Raises BadData that names the key, for a typo also the right one."""
-    try:
-        tree = tomllib.loads(text.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise BadData(f"{where} is not TOML", seen=error, fix="correct the file") from None
+    tree = parse_toml(text, where=where, fault=BadData)
     if tree.get("schema", SCHEMA) != SCHEMA:
         fix = f"this version reads schema {SCHEMA}: use a bundle made for it or upgrade edge-agent"
-        raise BadData(f"{where}: schema", seen=repr(tree["schema"]), fix=fix)
-    _known_keys(tree, Manifest, where, "")
-    try:
-        return msgspec.convert(tree, Manifest)
-    except BadData as error:
-        raise BadData(error.what.replace("model.toml", where), seen=error.seen, fix=error.fix) from None
-    except msgspec.ValidationError as error:
-        raise BadData(where, seen=_tell(str(error)), fix="correct the key") from None
+        raise BadData(f"{where}: schema", seen=shown(tree["schema"]), fix=fix)
+    return to_struct(tree, Manifest, where=where, fault=BadData)
 
 
 def dump_manifest(manifest: Manifest) -> bytes:
     """Return `manifest` as TOML that `parse_manifest` reads back."""
-    tree = msgspec.to_builtins(manifest)
-    tables = {key: tree.pop(key) for key in ("input", "decoder", "accuracy", "artifact")}
-    text: str = tomli_w.dumps(_without_none({"schema": tree.pop("schema"), **tree, **tables}))
-    return text.encode()
-
-
-def _without_none(tree: dict[str, Any]) -> dict[str, Any]:
-    def clean(value: Any) -> Any:
-        if isinstance(value, dict):
-            return _without_none(value)
-        return [clean(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-    return {key: clean(value) for key, value in tree.items() if value is not None}
-
-
-def _known_keys(tree: dict[str, Any], struct: type[msgspec.Struct], where: str, path: str) -> None:
-    fields = {field.name: field.type for field in msgspec.structs.fields(struct)}
-    for key, value in tree.items():
-        if key not in fields:
-            raise BadData(f"{where}: unknown key", seen=path + key, fix=_suggestion(key, list(fields)))
-        kind = Artifact if key == "artifact" else fields[key]
-        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-            for part in value if isinstance(value, list) else [value]:
-                if isinstance(part, dict):
-                    _known_keys(part, kind, where, f"{path}{key}.")
-
-
-def _suggestion(key: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(key, known, n=1)
-    return f'did you mean "{close[0]}"?' if close else f"known keys: {', '.join(known)}"
-
-
-def _tell(error: str) -> str:
-    """Turn msgspec's "..., - at `$.input.width`" into "input.width: ..."."""
-    text, _, path = error.partition(" - at `$.")
-    return f"{path.rstrip('`')}: {text}" if path else text
+    return dump_toml(manifest, first=("schema",))
 
 
 def _between(name: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
-        raise BadData(f"model.toml: {name}", seen=value, fix=f"must be {low} to {high}")
+        raise BadData(name, seen=value, fix=f"must be {low} to {high}")
 
 
 def _plain(name: str, file: str) -> None:
     """Refuse what is not the name of a file right in the bundle: paths, `..`, hidden and empty names."""
     if not file or file.startswith(".") or not file.isprintable() or any(c in file for c in "/\\:"):
-        raise BadData(f"model.toml: {name}", seen=repr(file), fix="must be a plain file name in the bundle")
+        raise BadData(name, seen=repr(file), fix="must be a plain file name in the bundle")

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent import __version__, wire
-from agent.broker import parse_url
 from agent.errors import CannotCreate
 from agent.filesink import FileTransport
 from agent.mqtt import MqttTransport
@@ -22,6 +21,8 @@ from agent.transport import Presence, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from agent.broker import MqttOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +47,23 @@ class Outlet:
 
 @contextmanager
 def open_outlet(
-    *, device: str, topic_root: str, broker: str | None, sink: str, state_dir: Path
+    *,
+    device: str,
+    topic_root: str,
+    broker: MqttOptions | None,
+    sink: str,
+    state_dir: Path,
+    max_bytes: int = 64 << 20,
 ) -> Iterator[Outlet]:
-    """Open the way to `broker` (an mqtt URL), or without one to the JSONL file `sink` ("-": standard output).
+    """Open the way to `broker`, or without one to the JSONL file `sink` ("-": standard output).
 
     What waits for a broker must not end up in a file: each file sink has an outbox of its own.
-    Raises CannotCreate, TryAgain (another agent has this outbox), BadConfig or UsageError.
+    Raises CannotCreate, TryAgain (another agent has this outbox), BadConfig.
     """
     topics, identity = Topics.of(device, root=topic_root), wire.Identity(device, wire.boot_id())
     with _outbox_file(broker, sink, state_dir) as path:
         transport_for = _way_out(broker, sink)
-        with Outbox(path, device=device, gap_topic=topics.gap) as outbox:
+        with Outbox(path, device=device, gap_topic=topics.gap, max_bytes=max_bytes) as outbox:
             presence = Presence(
                 topics.status,
                 birth=wire.encode_birth(
@@ -73,7 +80,7 @@ def open_outlet(
 
 
 @contextmanager
-def _outbox_file(broker: str | None, sink: str, state_dir: Path) -> Iterator[Path]:
+def _outbox_file(broker: MqttOptions | None, sink: str, state_dir: Path) -> Iterator[Path]:
     """Yield where the outbox lies: for standard output nowhere lasting, for each file sink a file of its own."""
     if broker is None and sink == "-":
         with tempfile.TemporaryDirectory(prefix="edge-agent-") as folder:
@@ -83,11 +90,10 @@ def _outbox_file(broker: str | None, sink: str, state_dir: Path) -> Iterator[Pat
     yield _made(state_dir) / name
 
 
-def _way_out(broker: str | None, sink: str) -> Callable[[Presence], Transport]:
-    """Return what makes the transport once the outbox has its epoch. Raises UsageError, CannotCreate."""
+def _way_out(broker: MqttOptions | None, sink: str) -> Callable[[Presence], Transport]:
+    """Return what makes the transport once the outbox has its epoch. Raises CannotCreate."""
     if broker is not None:
-        options = parse_url(broker)
-        return lambda presence: MqttTransport(options, presence=presence)
+        return lambda presence: MqttTransport(broker, presence=presence)
     file = FileTransport("-" if sink == "-" else Path(sink))
     return lambda _: file
 

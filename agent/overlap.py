@@ -10,9 +10,10 @@ import queue
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from agent.errors import AgentError
 from agent.priority import be_nice
 
 if TYPE_CHECKING:
@@ -48,11 +49,22 @@ class Stages(Protocol):
 
 
 @dataclass(slots=True, eq=False)
+class Lane:
+    """One camera's way through the engine. `done` is set when all it ever got is finished."""
+
+    mailbox: Mailbox
+    stages: Stages
+    done: threading.Event = field(default_factory=threading.Event)
+    served: int = 0
+    in_work: int = 0
+
+
+@dataclass(slots=True, eq=False)
 class _Job:
     """A frame on its way through the network; the engine thread sets `outputs` or `fault`."""
 
     frame: Frame
-    stages: Stages
+    lane: Lane
     prepared: ModelInput
     outputs: tuple[NDArray[Any], ...] | None = None
     fault: Exception | None = None
@@ -78,9 +90,10 @@ class StageTimes:
 
 
 class Overlap:
-    """Takes frames from the mailboxes of all cameras in turn through one engine.
+    """Takes frames from the mailboxes of all cameras through one engine; who was served longest ago comes first.
 
-    `nice` is the priority that the thread which calls `run` gives itself, below the engine's.
+    `nice` is the priority that the thread which calls `run` gives itself, below the engine's. With `stay` it
+    goes on without lanes until `close()`, else until every lane is done.
 
     On live sources two frames at most are in work: one in the network and one prepared behind it, which is taken
     from its mailbox as late as it can be prepared in time, so that it is the newest. With `eager` (a file at full
@@ -95,22 +108,44 @@ class Overlap:
         *,
         eager: bool,
         nice: int = 0,
+        stay: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._lanes = deque(lanes)
+        self._lanes = tuple(Lane(mailbox, stages) for mailbox, stages in lanes)
         self._engine = engine
         self._bell = bell
         self._eager = eager
         self._nice = nice
+        self._stay = stay
         self._clock = clock
         self._ahead = _AHEAD_EAGER if eager else _AHEAD
         self._jobs: deque[_Job] = deque()
         self._inbox: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._started_s = 0.0
+        self._turn = 0
         self.times = StageTimes()
 
+    @property
+    def lanes(self) -> int:
+        """How many cameras share the engine."""
+        return len(self._lanes)
+
+    def add(self, mailbox: Mailbox, stages: Stages) -> Lane:
+        """Serve one more camera, from any thread; it leaves by itself when its mailbox is finished."""
+        lane = Lane(mailbox, stages)
+        with self._bell:
+            self._lanes = (*self._lanes, lane)
+            self._bell.notify_all()
+        return lane
+
+    def close(self) -> None:
+        """Have `run` end as soon as every lane is done; from any thread."""
+        with self._bell:
+            self._stay = False
+            self._bell.notify_all()
+
     def run(self) -> None:
-        """Work until every mailbox is finished. Raises what a stage or the engine raised."""
+        """Work until the end. Raises what the engine raised, or a stage; lanes are done then too."""
         engine_thread = threading.Thread(target=self._run_engine, name="engine", daemon=True)
         engine_thread.start()
         if self._nice:
@@ -121,6 +156,9 @@ class Overlap:
         finally:
             self._inbox.put(None)
             engine_thread.join()
+            for lane in self._lanes:
+                lane.mailbox.close()  # nobody takes frames any more: capture must not wait for that
+                lane.done.set()
 
     def _step(self) -> bool:
         """Do what is most pressing: an engine without a next frame, then a result; return False at the end."""
@@ -131,10 +169,23 @@ class Overlap:
             return True
         if self._prepare_next():
             return True
-        if not self._jobs and all(mailbox.finished for mailbox, _ in self._lanes):
+        self._let_go()
+        if not (self._lanes or self._stay):
             return False
         self._wait()
         return True
+
+    def _leaving(self) -> list[Lane]:
+        """Return the lanes from which nothing is in work and nothing will come."""
+        return [lane for lane in self._lanes if not lane.in_work and lane.mailbox.finished]
+
+    def _let_go(self) -> None:
+        """Take leave of the lanes that are done."""
+        if done := self._leaving():
+            with self._bell:
+                self._lanes = tuple(lane for lane in self._lanes if lane not in done)
+            for lane in done:
+                lane.done.set()
 
     def _unstarted(self) -> int:
         """Return how many frames are prepared behind the one in the network."""
@@ -144,13 +195,16 @@ class Overlap:
         """Prepare the next frame, if there is one and it is time; return whether."""
         if len(self._jobs) >= self._ahead or self._prepare_in_s() > 0:
             return False
-        for _ in range(len(self._lanes)):
-            mailbox, stages = self._lanes[0]
-            self._lanes.rotate(-1)
-            if (frame := mailbox.take()) is not None:
-                self._prepare(frame, stages)
-                return True
-        return False
+        waiting = [lane for lane in self._lanes if lane.mailbox.full]
+        if not waiting:
+            return False
+        lane = min(waiting, key=lambda lane: lane.served)
+        frame = lane.mailbox.take()
+        if frame is not None:
+            self._turn += 1
+            lane.served = self._turn
+            self._prepare(frame, lane)
+        return True
 
     def _prepare_in_s(self) -> float:
         """Seconds until the next frame should be taken, for the engine to find it ready when it is done."""
@@ -159,11 +213,16 @@ class Overlap:
         done_s = self._started_s + self.times.infer_s
         return done_s - self.times.prepare_s - _MARGIN_S - self._clock()
 
-    def _prepare(self, frame: Frame, stages: Stages) -> None:
+    def _prepare(self, frame: Frame, lane: Lane) -> None:
         begin_s = self._clock()
-        prepared = stages.prepare(frame)
+        try:
+            prepared = lane.stages.prepare(frame)
+        except AgentError as fault:  # this camera's pictures are no good: the others go on
+            lane.mailbox.refuse(fault)
+            return
         self.times.prepare_s = _mean(self.times.prepare_s, self._clock() - begin_s)
-        job = _Job(frame, stages, prepared)
+        job = _Job(frame, lane, prepared)
+        lane.in_work += 1
         self._jobs.append(job)
         self._inbox.put(job)
 
@@ -171,7 +230,8 @@ class Overlap:
         if job.outputs is None:
             raise job.fault or RuntimeError("the engine gave nothing")
         begin_s = self._clock()
-        job.stages.finish(job.frame, job.prepared.geometry, job.outputs)
+        job.lane.stages.finish(job.frame, job.prepared.geometry, job.outputs)
+        job.lane.in_work -= 1
         self.times.finish_s = _mean(self.times.finish_s, self._clock() - begin_s)
 
     def _run_engine(self) -> None:
@@ -191,11 +251,13 @@ class Overlap:
         with self._bell:
             if self._jobs and self._jobs[0].done:
                 return
+            if not (self._lanes or self._stay):
+                return
             timeout_s = _IDLE_WAIT_S
             if len(self._jobs) < self._ahead:
-                if any(mailbox.full for mailbox, _ in self._lanes):
+                if any(lane.mailbox.full for lane in self._lanes):
                     timeout_s = self._prepare_in_s()
-                elif not self._jobs and all(mailbox.finished for mailbox, _ in self._lanes):
+                elif self._leaving():
                     return
             if timeout_s > 0:
                 self._bell.wait(timeout_s)

@@ -65,6 +65,11 @@ class Pipeline:
         events = self._events.update(tracks, frame.time_s, aspect=aspect)
         return Result(frame, detections, tracks, events)
 
+    @property
+    def watchful(self) -> bool:
+        """Something is there that moves, or was not found in the last frame: the next frame matters."""
+        return self._events.watchful
+
     def counts(self) -> dict[str, tuple[int, int]]:
         """Return (objects present, those of them that move) per label, as of the last frame."""
         return self._events.counts()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
@@ -14,7 +15,6 @@ from agent.messages import Geometry, ModelInput
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import av
     from numpy.typing import NDArray
 
     from agent.manifest import InputSpec
@@ -132,17 +132,23 @@ class Preprocessor:
 
     def _scale(self, picture: av.VideoFrame, size: tuple[int, int]) -> NDArray[np.uint8]:
         matrix, colour_range = colour_of(picture)
-        scaled = self._scaler.reformat(
-            picture,
-            width=size[0],
-            height=size[1],
-            format=self._format,
-            src_colorspace=matrix,
-            src_color_range=colour_range,
-            dst_color_range=ColorRange.JPEG,
-            interpolation=self._interpolation,
-            threads=1,
-        )
+        try:
+            scaled = self._scaler.reformat(
+                picture,
+                width=size[0],
+                height=size[1],
+                format=self._format,
+                src_colorspace=matrix,
+                src_color_range=colour_range,
+                dst_color_range=ColorRange.JPEG,
+                interpolation=self._interpolation,
+                threads=1,
+            )
+        except (av.FFmpegError, ValueError) as error:
+            seen = f"{picture.format.name} {picture.width}x{picture.height} ({error})"
+            raise BadData(
+                "pictures of this kind can't be scaled", seen=seen, fix="use another format"
+            ) from error
         plane = scaled.planes[0]
         rows = np.frombuffer(plane, np.uint8).reshape(size[1], plane.line_size)  # type: ignore[call-overload]
         pixels: NDArray[np.uint8] = rows[:, : size[0] * 3].reshape(size[1], size[0], 3)

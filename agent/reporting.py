@@ -90,9 +90,12 @@ class EventReporter:
 
 
 class DetectionLog:
-    """`--detections`: one JSON line an inferred frame, whatever the thresholds of the events are."""
+    """`--detections`: one JSON line an inferred frame, whatever the thresholds of the events are.
 
-    def __init__(self, path: Path, labels: Sequence[str], min_score: float) -> None:
+    `labels` are those of each camera's model.
+    """
+
+    def __init__(self, path: Path, labels: Mapping[str, Sequence[str]], min_score: float) -> None:
         self._file = _create(path)
         self._labels = labels
         self._min_score = min_score
@@ -100,9 +103,10 @@ class DetectionLog:
     def write(self, result: Result) -> None:
         """Append the line of one frame. Raises IOFault."""
         found, frame = result.detections, result.frame
+        labels = self._labels[frame.camera]
         rows = zip(found.xyxy.tolist(), found.score.tolist(), found.class_id.tolist(), strict=True)
         detections = [
-            {"label": self._labels[label], "score": round(score, 5), "box": [round(c, 5) for c in box]}
+            {"label": labels[label], "score": round(score, 5), "box": [round(c, 5) for c in box]}
             for box, score, label in rows
             if score >= self._min_score
         ]

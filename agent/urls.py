@@ -11,10 +11,13 @@ _IN_QUERY = re.compile(rf"(?i)([?&](?:{_KEYS})=)[^&#\s]*")
 # Some cameras want it in the path: /user=admin_password=secret_channel=1_stream=0.sdp
 _IN_PATH = re.compile(rf"(?i)([/_](?:{_KEYS})=)(?:(?!_[a-z]+=)[^&/?\s])*")
 
+# Properties of GStreamer elements: rtspsrc user-pw="two words" and its like.
+_IN_PIPELINE = re.compile(r"""(?i)\b((?:user|proxy)-(?:pw|id)\s*=\s*)("(?:[^"\\]|\\.)*"|'[^']*'|[^\s!]+)""")
+
 
 def redact(text: str) -> str:
     """Return `text` with the user, password and secret values of every URL in it replaced by `***`."""
-    for secret in (_IN_QUERY, _IN_PATH):
+    for secret in (_IN_QUERY, _IN_PATH, _IN_PIPELINE):
         text = secret.sub(r"\1***", text)
     return _USERINFO.sub("***@", text)
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from agent.errors import UsageError
+from agent.urls import redact
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from agent.messages import Frame
 
@@ -21,6 +26,11 @@ class SourceStats:
     frame of a connection, `undecodable_packets`, `disordered_frames` that a damaged file gave out after later
     ones, and `late_packets` of a live source that the decoder was too far behind. `gaps` are steps of the PTS
     of more than 1.5 usual ones.
+
+    With `decode` "keyframes_when_idle": `packets_not_decoded` were sound and left out, `idle_s` is how long
+    only key frames were decoded, `wakes_*` why it ended (the picture changed, packets grew, the consumer was
+    busy, the next key frame was overdue). `miss_window_s` is how long something can be in view in idle
+    between two pictures, 0 where idle can't be.
     """
 
     packets: int = 0
@@ -36,6 +46,13 @@ class SourceStats:
     reconnects: int = 0
     stalls: int = 0
     late_packets: int = 0
+    packets_not_decoded: int = 0
+    wakes_motion: int = 0
+    wakes_sizes: int = 0
+    wakes_busy: int = 0
+    wakes_overdue: int = 0
+    idle_s: float = 0.0
+    miss_window_s: float = 0.0
 
 
 class FrameSource(Protocol):
@@ -80,22 +97,73 @@ class FrameSource(Protocol):
         ...
 
 
+class _Make(Protocol):
+    """Makes a source."""
+
+    def __call__(self, url: str, *, camera: str, pace: Pace, options: StreamOptions) -> FrameSource:
+        """Return the source of `url`, not opened yet. Raises UsageError."""
+        ...
+
+
+def _never() -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """How to treat a network stream."""
+    """How to treat a stream or camera; `rtsp_transport`, `decode` and `busy` mean something for FFmpeg's alone.
+
+    `decode` "keyframes_when_idle" gives only key frames while nothing changes in the picture and `busy`
+    denies; once something does, all since the last one. `busy` is called from the thread of `frames()`, for
+    each packet in idle: it must be quick, take no lock that is held long, and not raise.
+    """
 
     rtsp_transport: Literal["tcp", "udp"] = "tcp"
     open_timeout_s: float = 10.0
     stall_timeout_s: float = 10.0
     backoff_first_s: float = 0.5
     backoff_max_s: float = 30.0
+    decode: Literal["all", "keyframes_when_idle"] = "all"
+    busy: Callable[[], bool] = _never
+
+
+_SOURCES = {
+    "": "agent.capture.stream:StreamSource",
+    "file": "agent.capture.stream:StreamSource",
+    "rtsp": "agent.capture.stream:StreamSource",
+    "rtsps": "agent.capture.stream:StreamSource",
+    "http": "agent.capture.stream:StreamSource",
+    "https": "agent.capture.stream:StreamSource",
+    "v4l2": "agent.capture.v4l2:source",
+    "picamera": "agent.capture.picamera:source",
+    "csi": "agent.capture.gstreamer:csi_source",
+    "gstreamer": "agent.capture.gstreamer:source",
+}
+"""Which function makes the source of a scheme ("" is a path); imported when it is asked for."""
 
 
 def make_source(url: str, *, camera: str, pace: Pace, options: StreamOptions | None = None) -> FrameSource:
-    """Return the source for `url`, not opened yet: a path, file:, rtsp(s):, http(s):."""
-    from agent.capture.stream import StreamSource
+    """Return the source for `url`, not opened yet: a path, or a URL of a scheme in `_SOURCES`.
 
-    return StreamSource(url, camera=camera, pace=pace, options=options or StreamOptions())
+    Raises UsageError for another scheme, and for settings in the URL that make no sense.
+    """
+    module, _, name = _SOURCES[source_scheme(url)].partition(":")
+    make: _Make = getattr(importlib.import_module(module), name)
+    return make(url, camera=camera, pace=pace, options=options or StreamOptions())
+
+
+def source_scheme(url: str) -> str:
+    """Return the scheme that says which source reads `url`, "" for a path. Raises UsageError."""
+    match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?", url)
+    if match is None:
+        return ""
+    scheme = match[1].lower()
+    if scheme in _SOURCES:
+        return scheme
+    if not match[2]:  # a colon in a path
+        return ""
+    known = ", ".join(f"{name}:" for name in _SOURCES if name)
+    raise UsageError("can't read this kind of URL", seen=redact(url), fix=f"use a path or one of {known}")
 
 
 def open_source(url: str, *, camera: str, pace: Pace, options: StreamOptions | None = None) -> FrameSource:

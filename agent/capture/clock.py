@@ -22,7 +22,7 @@ class Steps:
     def __init__(self) -> None:
         self.gaps = self.backwards = self.duplicates = 0
         self._declared_s = 0.0
-        self._last_pts_s: float | None = None
+        self.last_pts_s: float | None = None
         self._recent_s: deque[float] = deque(maxlen=MEDIAN_OF)
 
     @property
@@ -35,12 +35,12 @@ class Steps:
     def begin(self, declared_s: float) -> None:
         """Start, or begin anew with another connection; `declared_s` is what the container says or 0.0."""
         self._declared_s = declared_s
-        self._last_pts_s = None
+        self.last_pts_s = None
         self._recent_s.clear()
 
     def take(self, pts_s: float) -> float:
         """Count one more PTS; return its step from the one before, 0.0 for the first."""
-        last_s, self._last_pts_s = self._last_pts_s, pts_s
+        last_s, self.last_pts_s = self.last_pts_s, pts_s
         if last_s is None:
             return 0.0
         step_s = pts_s - last_s
@@ -54,7 +54,7 @@ class Steps:
 
     def next_pts_s(self) -> float:
         """Return the PTS that a frame without one should have."""
-        return 0.0 if self._last_pts_s is None else self._last_pts_s + self.usual_s
+        return 0.0 if self.last_pts_s is None else self.last_pts_s + self.usual_s
 
     def _forward(self, step_s: float) -> None:
         if len(self._recent_s) >= MEDIAN_FROM and step_s > GAP_STEPS * self.usual_s:
@@ -115,7 +115,7 @@ class ClipClock:
     """
 
     def __init__(self) -> None:
-        self._shift_s = 0.0
+        self.shift_s = 0.0
         self._last_s: float | None = None
 
     def map(self, pts_s: float, *, step_s: float, usual_s: float) -> float:
@@ -125,6 +125,6 @@ class ClipClock:
             return pts_s
         far_s = max(FORWARD_JUMP_S, FORWARD_JUMP_STEPS * usual_s)
         if step_s < -BACKWARDS_JUMP_S or step_s > far_s:
-            self._shift_s = self._last_s + usual_s - pts_s
-        self._last_s = max(self._last_s, pts_s + self._shift_s)
+            self.shift_s = self._last_s + usual_s - pts_s
+        self._last_s = max(self._last_s, pts_s + self.shift_s)
         return self._last_s

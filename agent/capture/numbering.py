@@ -41,6 +41,13 @@ class Numbering:
         self._suspect = SUSPECT_FRAMES
         self._unplaced += pts is None
 
+    def skipped(self, pts: int) -> None:
+        """Note that the packet, sound as it is, will not be decoded: its number stays free."""
+        if pts in self._waiting:
+            self._waiting.remove(pts)
+            self._unplaced += 1
+            self._last = pts if self._last is None else max(self._last, pts)
+
     def torn(self) -> None:
         """Note that data is missing here, with packets that will never be seen."""
         self._suspect = self._torn = SUSPECT_FRAMES

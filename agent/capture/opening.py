@@ -19,7 +19,7 @@ import av
 import av.logging
 
 from agent.capture import faults
-from agent.errors import BadData, UsageError
+from agent.errors import BadData
 from agent.urls import redact, scheme
 
 if TYPE_CHECKING:
@@ -71,13 +71,8 @@ def is_rtsp(url: str) -> bool:
 
 
 def is_network(url: str) -> bool:
-    """Return whether `url` needs a network. Raises UsageError for a scheme that can't be read."""
-    known = scheme(url)
-    if known not in ("", "file", *RTSP, *HTTP):
-        raise UsageError(
-            "can't read this kind of URL", seen=redact(url), fix="use a file, rtsp(s):// or http(s)://"
-        )
-    return known in RTSP + HTTP
+    """Return whether `url` needs a network."""
+    return scheme(url) in RTSP + HTTP
 
 
 def open_session(url: str, options: StreamOptions) -> Session:
@@ -142,14 +137,15 @@ def _session(container: InputContainer, url: str) -> Session:
     decoder.thread_type = "NONE"
     rate = stream.average_rate or stream.guessed_rate
     live = is_rtsp(url) or (is_network(url) and _endless(container))
+    timed = container.format.name not in UNTIMED
     return Session(
         container,
         stream.index,
         decoder,
         live,
-        container.format.name not in UNTIMED,
+        timed,
         stream.time_base or Fraction(1, 90000),
-        float(rate or 0),
+        float(rate or 0) if timed or not live else 0.0,
         0 if live else stream.frames,
         0.0 if live else (container.duration or 0) / av.time_base,
     )

@@ -25,6 +25,8 @@ LINEAR = ("matroska,webm", "mpegts")
 """Formats whose packets lie one after the other: a stretch without any is damage."""
 TORN_BYTES = 2048
 MAX_BAD_READS = 50
+MAX_KEPT, MAX_KEPT_BYTES = 1024, 16 << 20
+"""Most that is kept undecoded in idle: 40 s at 25 frames/s, 16 s at 8 Mbit/s."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,6 +128,11 @@ class PacketQueue:
                 raise self._error or EOFError
             return None
 
+    def settle(self, now_s: float) -> None:
+        """Let the consumer be as far behind as after a connection: it decodes what it kept."""
+        with self._changed:
+            self._began_s = now_s
+
     def end(self, error: BaseException | None = None, *, discard: bool = False) -> None:
         """No more items; what waits is still given out unless `discard`. Then `get` raises `error`."""
         with self._changed:
@@ -144,3 +151,45 @@ class PacketQueue:
         if late or len(self._items) >= MAX_QUEUED:
             self.dropped += len(self._items)
             self._items.clear()
+
+
+class Kept:
+    """The packets from the last key frame that was looked at on, bounded; whole GOPs go first, oldest first."""
+
+    def __init__(self, *, most: int = MAX_KEPT, most_bytes: int = MAX_KEPT_BYTES) -> None:
+        self._most, self._most_bytes = most, most_bytes
+        self._items: deque[Arrival] = deque()
+        self._bytes = 0
+
+    def add(self, item: Arrival) -> list[Arrival]:
+        """Keep `item`; return what had to go for it, in order: it may be all, `item` too."""
+        if not self._items and not _is_key(item):
+            return [item]
+        self._items.append(item)
+        self._bytes += _size_bytes(item)
+        gone: list[Arrival] = []
+        while len(self._items) > self._most or self._bytes > self._most_bytes:
+            gone.append(self._pop())
+            while self._items and not _is_key(self._items[0]):
+                gone.append(self._pop())
+        return gone
+
+    def take(self) -> list[Arrival]:
+        """Return all that is kept, in order, and keep nothing."""
+        taken = list(self._items)
+        self._items.clear()
+        self._bytes = 0
+        return taken
+
+    def _pop(self) -> Arrival:
+        item = self._items.popleft()
+        self._bytes -= _size_bytes(item)
+        return item
+
+
+def _is_key(item: Arrival) -> bool:
+    return item.packet is not None and item.packet.is_keyframe
+
+
+def _size_bytes(item: Arrival) -> int:
+    return 0 if item.packet is None else item.packet.size

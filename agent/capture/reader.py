@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import av
 
+from agent.backoff import LOGIN_WAIT_S
 from agent.capture import faults
 from agent.capture.opening import open_session
 from agent.capture.packets import Arrival, PacketQueue, read_packets
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from agent.capture import SourceStats, StreamOptions
     from agent.capture.opening import Session
 
-LOGIN_WAIT_S = 30.0
-"""At least this between two attempts with a login that was refused: cameras lock accounts."""
 POLL_S = 0.25
 JOIN_S = 0.5
 log = logging.getLogger(__name__)
@@ -91,6 +90,10 @@ class Reader:
     def give_up(self, session: Session) -> None:
         """Packets come, but nothing can be made of them: connect again."""
         self._given_up = session
+
+    def settle(self) -> None:
+        """Note that the consumer will be behind for a while: no reason to drop packets."""
+        self._queue.settle(self._now())
 
     def close(self) -> None:
         """End `start()` and `arrivals()` at once, the thread soon; from any thread, any number of times."""

@@ -12,13 +12,13 @@ import av
 
 from agent.backoff import Backoff
 from agent.capture import SourceStats, StreamOptions, faults
-from agent.capture.numbering import Numbering
+from agent.capture.framing import Framing
+from agent.capture.idle import IdleDecoder
 from agent.capture.opening import is_network, is_rtsp, open_session
 from agent.capture.packets import Arrival, read_packets
 from agent.capture.reader import Reader
 from agent.capture.timeline import Timeline
 from agent.errors import BadData, UsageError
-from agent.messages import Frame
 from agent.urls import redact
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from agent.capture import Pace
     from agent.capture.opening import Session
+    from agent.messages import Frame
 
 MAX_BAD_PACKETS = 300
 """So many packets in a row that can't be decoded: a file is refused, a camera is connected anew."""
@@ -65,13 +66,12 @@ class StreamSource:
         self._stop = threading.Event()
         self._reader: Reader | None = None
         self._session: Session | None = None
-        self._timeline = Timeline(pace=pace, stats=self.stats, now=now, wait=self._stop.wait)
-        self._numbering = Numbering()
-        self._format: tuple[int, int, str] | None = None
+        timeline = Timeline(pace=pace, stats=self.stats, now=now, wait=self._stop.wait)
+        self._framing = Framing(camera=camera, stats=self.stats, timeline=timeline)
         self._awaiting_key = True
         self._bad_packets = 0
+        self._idle = self._idle_decoder() if self._options.decode == "keyframes_when_idle" else None
         self._last_progress_s = 0.0
-        self._first_s = self._last_s = 0.0
 
     @property
     def live(self) -> bool:
@@ -82,7 +82,7 @@ class StreamSource:
     def frame_rate_hz(self) -> float:
         """Frames per second as declared, else as measured so far; 0.0 while unknown."""
         declared_hz = self._session.frame_rate_hz if self._session else 0.0
-        return declared_hz or self._timeline.frame_rate_hz
+        return declared_hz or self._framing.frame_rate_hz
 
     @property
     def frame_count(self) -> int:
@@ -106,7 +106,7 @@ class StreamSource:
         if self._pace == "fastest" and self._session.live:
             self.close()
             raise self._no_clip()
-        self._timeline.begin(self._session.frame_rate_hz)
+        self._framing.begin(self._session)
         log.info("camera %s: connected to %s", self._camera, redact(self._url))
 
     def frames(self) -> Iterator[Frame]:
@@ -115,8 +115,8 @@ class StreamSource:
             raise RuntimeError("open() comes before frames()")
         try:
             for arrival in self._arrivals(self._session):
-                for picture in self._decode(arrival):
-                    frame = self._frame(picture, arrival)
+                for picture, completed in self._pictures(arrival):
+                    frame = self._framing.frame(picture, completed)
                     if self._stop.is_set():
                         return
                     if frame is not None:
@@ -139,6 +139,16 @@ class StreamSource:
             self._url, camera=self._camera, options=options, backoff=backoff, stats=self.stats, now=self._now
         )
 
+    def _idle_decoder(self) -> IdleDecoder:
+        return IdleDecoder(
+            camera=self._camera,
+            stats=self.stats,
+            busy=self._options.busy,
+            decode=self._decode,
+            skip=self._framing.skip,
+            settle=self._settle,
+        )
+
     def _arrivals(self, session: Session) -> Iterator[Arrival]:
         """Yield packets of the sessions one after the other, and see that a live one gives pictures."""
         if self._reader is None:
@@ -156,9 +166,12 @@ class StreamSource:
             if dropped != self._reader.dropped:
                 dropped = self._reader.dropped
                 self.stats.late_packets, self._awaiting_key = dropped, True
+                if self._idle is not None:
+                    self._idle.restart()
                 log.warning("camera %s: decoding falls behind the stream: packets dropped", self._camera)
             yield arrival
-            patience_s = KEY_FRAME_PATIENCE_S if self._awaiting_key else self._options.stall_timeout_s
+            rare = self._awaiting_key or (self._idle is not None and self._idle.idle)
+            patience_s = KEY_FRAME_PATIENCE_S if rare else self._options.stall_timeout_s
             if self.live and self._now() - self._last_progress_s > patience_s:
                 self._give_up(arrival.session)
 
@@ -176,35 +189,54 @@ class StreamSource:
 
     def _begin(self, session: Session) -> None:
         """Go over to another connection: its own decoder and its own time line."""
+        if self._idle is not None:
+            self._idle.restart()
         self._session = session
         self._awaiting_key, self._bad_packets = True, 0
-        self._timeline.begin(session.frame_rate_hz)
+        self._framing.begin(session)
         self._last_progress_s = self._now()
 
-    def _decode(self, arrival: Arrival) -> list[VideoFrame]:
+    def _pictures(self, arrival: Arrival) -> Iterator[tuple[VideoFrame, Arrival]]:
+        """Yield the pictures that the next packet brings about, each with the packet that completed it."""
+        if not self._admits(arrival):
+            return
+        if self._idle is None:
+            yield from ((picture, arrival) for picture in self._decode(arrival))
+            return
+        if self._idle.idle:
+            self._framing.keep_pace(arrival)
+        yield from self._idle.pictures(arrival)
+
+    def _admits(self, arrival: Arrival) -> bool:
+        """Count the packet; tell whether it can be decoded, or a key frame is missing before it."""
         packet = arrival.packet
-        if packet is not None:
-            self.stats.packets += 1
-            self._numbering.packet(packet.pts)
-            if arrival.torn:
-                self._numbering.torn()
-            if self._awaiting_key and not packet.is_keyframe:
-                self.stats.waited_for_key_frame += 1
-                self._numbering.lost(packet.pts)
-                return []
-            self._awaiting_key = False
+        if packet is None:
+            return True
+        self.stats.packets += 1
+        self._framing.packet(arrival)
+        if self._awaiting_key and not packet.is_keyframe:
+            self.stats.waited_for_key_frame += 1
+            self._framing.lost(arrival)
+            return False
+        self._awaiting_key = False
+        return True
+
+    def _decode(self, arrival: Arrival) -> list[VideoFrame]:
         try:
-            pictures = arrival.session.decoder.decode(packet)
+            pictures = arrival.session.decoder.decode(arrival.packet)
         except av.FFmpegError:
             self._bad_packet(arrival)
             return []
         self._bad_packets = 0
         return pictures
 
+    def _settle(self) -> None:
+        if self._reader is not None:
+            self._reader.settle()
+
     def _bad_packet(self, arrival: Arrival) -> None:
         session = arrival.session
-        if arrival.packet is not None:
-            self._numbering.lost(arrival.packet.pts)
+        self._framing.lost(arrival)
         self.stats.undecodable_packets += 1
         self._bad_packets += 1
         if self._bad_packets < MAX_BAD_PACKETS:
@@ -218,36 +250,15 @@ class StreamSource:
         if self._reader is not None:
             self._reader.give_up(session)
 
-    def _frame(self, picture: VideoFrame, arrival: Arrival) -> Frame | None:
-        seq = self.stats.frames if arrival.session.live else self._number(picture, arrival.session)
-        if seq is None:
-            self.stats.disordered_frames += 1
-            return None
-        self._note_format(picture)
-        moment = self._timeline.place(picture, arrival.session, arrived_s=arrival.arrived_s)
-        self._first_s, self._last_s = (self._first_s if self.stats.frames else moment.time_s), moment.time_s
-        self.stats.frames += 1
-        return Frame(self._camera, seq, *moment, picture)
-
-    def _number(self, picture: VideoFrame, session: Session) -> int | None:
-        rate_hz = self._timeline.frame_rate_hz
-        usual = 1 / (rate_hz * float(session.time_base)) if rate_hz else 0.0
-        return self._numbering.frame(picture.pts, usual=usual)
-
-    def _note_format(self, picture: VideoFrame) -> None:
-        seen = (picture.width, picture.height, picture.format.name)
-        if self._format not in (None, seen):
-            self.stats.resolution_changes += 1
-        self._format = seen
-
     def _check_end(self, session: Session) -> None:
         """At the end of a clip: complain when it had nothing, warn when it had less than it said."""
         if self._stop.is_set():
             return
         if self.stats.frames == 0:
             raise self._undecodable()
-        missing_s = session.duration_s - (self._last_s - self._first_s)
-        if session.frame_count > self.stats.frames or (not session.frame_count and missing_s > EARLY_END_S):
+        missing_s = session.duration_s - self._framing.span_s
+        seen = self.stats.frames + self.stats.packets_not_decoded
+        if session.frame_count > seen or (not session.frame_count and missing_s > EARLY_END_S):
             left = f"{self.stats.frames} frames, {missing_s:.1f} s early"
             log.warning("camera %s: truncated? ended after %s: %s", self._camera, left, redact(self._url))
 

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from agent.capture.opening import Session
 
 
+PACE_STEP_S = 1.0
+"""A step ahead in a clip may be longer than that: it is a jump."""
+
+
 class Moment(NamedTuple):
     """The times of one frame, as in `messages.Frame`."""
 
@@ -58,19 +62,39 @@ class Timeline:
 
         A live source without timestamps has the arrival for all of them.
         """
-        live = session.live
         pts_s = self._pts_s(picture, session, arrived_s)
-        step_s = self._steps.take(pts_s)
-        steps, stats = self._steps, self._stats
-        stats.gaps, stats.pts_backwards, stats.pts_duplicate = steps.gaps, steps.backwards, steps.duplicates
-        if live:
-            captured_s = self._pts_clock.map(pts_s, arrived_s, usual_s=steps.usual_s)
-            return Moment(pts_s, captured_s, captured_s)
-        clip_s = self._clip_clock.map(pts_s, step_s=step_s, usual_s=steps.usual_s)
+        mapped_s = self._map(pts_s, arrived_s, live=session.live)
+        if session.live:
+            return Moment(pts_s, mapped_s, mapped_s)
+        clip_s = mapped_s
         if self._pace == "fastest":
             return Moment(pts_s, clip_s, arrived_s)
         due_s = self._wait_until_due(clip_s)
         return Moment(pts_s, due_s, due_s)
+
+    def skip(self, ticks: int, session: Session, *, arrived_s: float) -> None:
+        """Note a frame that is not decoded: it is no gap. Not for one before the last that was placed."""
+        pts_s = arrived_s if session.live and not session.timed else float(ticks * session.time_base)
+        if self._steps.last_pts_s is None or pts_s > self._steps.last_pts_s:
+            self._map(pts_s, arrived_s, live=session.live)
+
+    def keep_pace(self, ticks: int, session: Session) -> None:
+        """Wait until a packet of a clip is due that may never be decoded, at realtime pace, PACE_STEP_S at most."""
+        if session.live or self._pace == "fastest" or self._clip_to_now_s is None:
+            return
+        due_s = float(ticks * session.time_base) + self._clip_clock.shift_s + self._clip_to_now_s
+        early_s = min(due_s - self._now(), PACE_STEP_S)
+        if early_s > 0:
+            self._wait(early_s)
+
+    def _map(self, pts_s: float, arrived_s: float, *, live: bool) -> float:
+        """Return the monotonic time of the next frame of a live source, the continuous time of one of a clip."""
+        step_s = self._steps.take(pts_s)
+        steps, stats = self._steps, self._stats
+        stats.gaps, stats.pts_backwards, stats.pts_duplicate = steps.gaps, steps.backwards, steps.duplicates
+        if live:
+            return self._pts_clock.map(pts_s, arrived_s, usual_s=steps.usual_s)
+        return self._clip_clock.map(pts_s, step_s=step_s, usual_s=steps.usual_s)
 
     def _pts_s(self, picture: VideoFrame, session: Session, arrived_s: float) -> float:
         if session.live and not session.timed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import logging
 import os
@@ -17,11 +18,18 @@ from agent import __version__, log
 from agent.errors import AgentError
 from agent.urls import redact
 
-EX_SOFTWARE = 70
+EX_SOFTWARE, EX_IOERR = 70, 74
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Errors of standard output: what else is written, the commands explain themselves."""
 COMMANDS = {
     "run": "agent.cli.run:run",
     "demo": "agent.cli.demo:demo",
+    "config": "agent.cli.config:config",
     "model": "agent.cli.model:model",
+    "probe": "agent.cli.probe:probe",
+    "cameras": "agent.cli.cameras:cameras",
+    "check": "agent.cli.check:check",
+    "bench": "agent.cli.bench:bench",
 }
 """Where each command is; imported when it is asked for, so that none pays for the others."""
 
@@ -81,8 +89,11 @@ def _run_commands() -> int:
         return end.code if isinstance(end.code, int) else 0
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 74
+        return EX_IOERR
     except Exception as error:  # noqa: BLE001  the outermost loop: users get one line
+        if isinstance(error, OSError) and error.errno in _FULL:
+            _complain(f"can't write: {error.strerror}; make room, or write elsewhere")
+            return EX_IOERR
         if logging.getLogger().isEnabledFor(logging.INFO):
             traceback.print_exc()
         _complain(f"internal error: {type(error).__name__}: {error}; run again with -v and report it")

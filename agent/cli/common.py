@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 FILE = click.Path(path_type=Path)
+DEFAULT_CONFIG = Path("/etc/edge-agent/config.toml")
 
 
 def default_state_dir() -> Path:

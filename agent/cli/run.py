@@ -9,16 +9,24 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent import log
-from agent.cli.common import FILE, default_device, default_state_dir
+from agent.cli.common import DEFAULT_CONFIG, FILE, default_device, default_state_dir
 from agent.errors import UsageError
 
 if TYPE_CHECKING:
     from agent.config import Detect, Sampling
+    from agent.daemon import RunOptions
 
 
 @click.command()
 @click.option(
-    "--source", required=True, metavar="URL", help="A file, rtsp://, rtsps://, http:// or https://."
+    "--config",
+    type=FILE,
+    metavar="FILE",
+    envvar="EDGE_AGENT_CONFIG",
+    help=f"Run all cameras of this file; default: {DEFAULT_CONFIG}.",
+)
+@click.option(
+    "--source", metavar="URL", help="Watch this alone: a file, rtsp://, http://, v4l2:/dev/video0 ..."
 )
 @click.option("--model", type=FILE, metavar="BUNDLE", help="Model bundle; default: the starter (person).")
 @click.option("--broker", metavar="URL", help="mqtt://[user:password@]host[:port], mqtts:// for TLS.")
@@ -88,6 +96,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="At the end, wait this long for the broker to take what is queued.",
 )
+@click.option(
+    "--decode",
+    type=click.Choice(["all", "keyframes_when_idle"]),
+    default="all",
+    show_default=True,
+    help="keyframes_when_idle: only key frames while nothing moves.",
+)
 @click.option("--rtsp-transport", type=click.Choice(["tcp", "udp"]), default="tcp", show_default=True)
 @click.option(
     "--stall-timeout-s",
@@ -98,45 +113,104 @@ if TYPE_CHECKING:
 )
 @click.option("-v", "--verbose", count=True, help="Say more; -vv for everything.")
 def run(**given: Any) -> None:
-    """Watch one source and publish its events, until it ends or SIGTERM or SIGINT comes.
+    """Watch cameras and publish their events, until all have ended or SIGTERM or SIGINT comes.
+
+    With a configuration file a camera that is away is waited for, and SIGHUP reads the file again; a bad new
+    file changes nothing. With --source alone a fault of the source is the end.
 
     Exit codes: 0 done; 2 usage; 65 bad video or model; 66 file missing; 69 camera away; 73 can't write state
-    or sink; 74 disk fault; 75 broker away, messages kept for the next start; 77 login refused.
+    or sink; 74 disk fault; 75 broker away, messages kept for the next start; 77 login refused; 78 bad
+    configuration.
     """
-    from agent.capture import StreamOptions
-    from agent.daemon import RunOptions
     from agent.daemon import run as run_daemon
-    from agent.starter import starter_bundle
 
     if given["verbose"]:
         log.setup(given["verbose"])
+    run_daemon(_service(given["config"]) if _from_config(given) else _command(given))
+
+
+def _from_config(given: dict[str, Any]) -> bool:
+    """Tell whether a configuration is to run. Raises UsageError for half of each."""
+    from click.core import ParameterSource
+
+    context = click.get_current_context()
+    if given["source"] is not None:
+        if context.get_parameter_source("config") is ParameterSource.COMMANDLINE:
+            raise UsageError("--config and --source together", fix="give one of them")
+        return False
+    alone = {"config", "verbose"}
+    more = [
+        f"--{name.replace('_', '-')}"
+        for name in given
+        if name not in alone
+        and context.get_parameter_source(name) not in {ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP}
+    ]
+    if more:
+        fix = "give --source too, or put it into the configuration"
+        raise UsageError("option of a single source", seen=", ".join(more), fix=fix)
+    return True
+
+
+def _service(path: Path | None) -> RunOptions:
+    """Return what the configuration file says, to be read again on SIGHUP. Raises AgentError."""
+    from msgspec.structs import replace
+
+    from agent.config.load import load_config
+    from agent.credentials import mqtt_options
+    from agent.daemon import RunOptions
+    from agent.hardware import default_threads
+
+    config = load_config(path or DEFAULT_CONFIG)
+    return RunOptions(
+        config=replace(
+            config,
+            device=config.device or default_device(),
+            state_dir=config.state_dir or str(default_state_dir()),
+        ),
+        broker=mqtt_options(config.mqtt) if config.mqtt else None,
+        threads=config.limits.threads or default_threads(),
+        reload=lambda: _service(path),
+    )
+
+
+def _command(given: dict[str, Any]) -> RunOptions:
+    """Return what the options say, of one source. Raises AgentError."""
+    from agent.broker import parse_url
+    from agent.config import CameraConfig, Config, LimitsConfig
+    from agent.daemon import RunOptions
+    from agent.hardware import default_threads
+
     if given["broker"] is not None and given["sink"] is not None:
         raise UsageError("--broker and --sink together", fix="give one of them")
     if given["drain_s"] != given["drain_s"]:
         raise UsageError("--drain-s", seen="nan", fix="give seconds, 0 or more")
     _check_files(given)
-    run_daemon(
-        RunOptions(
-            source=given["source"],
-            model=given["model"] or starter_bundle(),
-            state_dir=given["state_dir"] or default_state_dir(),
-            camera=given["camera"],
-            device=default_device() if given["device"] is None else given["device"],
-            topic_root=given["topic_root"],
-            broker=given["broker"],
-            sink=given["sink"] or "-",
-            pace=given["pace"],
-            detections=given["detections"],
-            mot=given["mot"],
-            min_score=given["min_score"],
-            threads=given["threads"] or max(1, (os.cpu_count() or 1) - 1),
-            drain_s=given["drain_s"],
-            sampling=parse_sampling(given["sample"]),
-            detect=_detect(given),
-            stream=StreamOptions(
-                rtsp_transport=given["rtsp_transport"], stall_timeout_s=given["stall_timeout_s"]
-            ),
-        )
+    camera = CameraConfig(
+        name=given["camera"],
+        source=given["source"],
+        decode=given["decode"],
+        rtsp_transport=given["rtsp_transport"],
+        stall_timeout_s=given["stall_timeout_s"],
+    )
+    config = Config(
+        camera=(camera,),
+        device=default_device() if given["device"] is None else given["device"],
+        topic_root=given["topic_root"],
+        state_dir=str(given["state_dir"] or default_state_dir()),
+        model=None if given["model"] is None else str(given["model"]),
+        sink=given["sink"] or "-",
+        sampling=parse_sampling(given["sample"]),
+        detect=_detect(given),
+        limits=LimitsConfig(drain_s=given["drain_s"]),
+    )
+    return RunOptions(
+        config=config,
+        broker=None if given["broker"] is None else parse_url(given["broker"]),
+        threads=given["threads"] or default_threads(),
+        pace=given["pace"],
+        detections=given["detections"],
+        mot=given["mot"],
+        min_score=given["min_score"],
     )
 
 

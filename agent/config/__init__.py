@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.config.camera import CameraConfig, Detect, Sampling, Zone, check_polygon
+from agent.config.camera import CameraConfig, Detect, Sampling, Zone
 from agent.config.device import Config, LimitsConfig, MqttConfig, OutboxConfig
 
 __all__ = [
@@ -14,5 +14,4 @@ __all__ = [
     "OutboxConfig",
     "Sampling",
     "Zone",
-    "check_polygon",
 ]

@@ -6,8 +6,24 @@ from typing import Literal
 
 import msgspec
 
+from agent.config.checks import (
+    YEAR_S,
+    Polygon,
+    check_above_zero,
+    check_between,
+    check_labels,
+    check_login,
+    check_path,
+    check_polygon,
+)
 from agent.errors import BadConfig
 from agent.topics import check_name
+from agent.urls import redact, scheme
+
+MAX_HZ, MAX_EVERY_N = 1000.0, 1_000_000
+MIN_STALL_S, MAX_TIMEOUT_S = 0.5, 3600.0
+LOGIN_SCHEMES = ("rtsp", "rtsps", "http", "https")
+"""URLs that a username can be put into."""
 
 Decode = Literal["all", "keyframes_when_idle"]
 """Which packets of a stream are decoded."""
@@ -29,13 +45,13 @@ class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     threshold: float = 0.002
 
     def __post_init__(self) -> None:
-        _positive("sampling.hz", self.hz)
-        _positive("sampling.min_hz", self.min_hz)
-        _positive("sampling.max_hz", self.max_hz)
-        if self.every_n < 1:
-            raise BadConfig("sampling.every_n", seen=self.every_n, fix="use 1 or more")
+        for key in ("hz", "min_hz", "max_hz"):
+            check_above_zero(f"sampling.{key}", getattr(self, key), MAX_HZ)
+        check_between("sampling.every_n", self.every_n, 1, MAX_EVERY_N)
         if self.min_hz > self.max_hz:
-            raise BadConfig("sampling.min_hz", seen=self.min_hz, fix=f"must not exceed max_hz {self.max_hz}")
+            raise BadConfig(
+                "sampling.min_hz", seen=self.min_hz, fix=f"must not exceed max_hz {self.max_hz:g}"
+            )
         if not 0 < self.threshold < 1:
             raise BadConfig("sampling.threshold", seen=self.threshold, fix="a share of the picture, 0 to 1")
 
@@ -44,13 +60,13 @@ class Zone(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A named polygon, corners as fractions 0..1 of the frame; `labels` empty means every label."""
 
     name: str
-    polygon: tuple[tuple[float, float], ...]
+    polygon: Polygon
     labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.name or any(c in self.name for c in "/+#"):
-            raise BadConfig("zone name", seen=repr(self.name), fix="one or more characters without / + #")
-        check_polygon(f"zone {self.name}", self.polygon)
+        check_name("zone.name", self.name)
+        check_polygon("zone.polygon", self.polygon)
+        check_labels("zone.labels", self.labels)
 
 
 class Detect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,9 +74,9 @@ class Detect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     An object becomes an event when its score reaches `threshold` (`thresholds` per label; None: the model's
     own) and it has been seen for `min_duration_s`; it keeps it down to `threshold - hysteresis`; it ends when
-    it has not been seen for `end_after_s`. `labels` empty means every label; `masks` are polygons where
-    nothing counts. Something still for `stationary_s` is stationary; when it is lost and comes back in its
-    place within `stationary_memory_s`, it is not announced again (0: it is).
+    it has not been seen for `end_after_s` and in two frames. `labels` empty means every label; `masks` are
+    polygons where nothing counts. Something still for `stationary_s` is stationary; when it is lost and comes
+    back in its place within `stationary_memory_s`, it is not announced again (0: it is).
     """
 
     threshold: float | None = None
@@ -73,25 +89,27 @@ class Detect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stationary_s: float = 10.0
     stationary_memory_s: float = 600.0
     zones: tuple[Zone, ...] = ()
-    masks: tuple[tuple[tuple[float, float], ...], ...] = ()
+    masks: tuple[Polygon, ...] = ()
 
     def __post_init__(self) -> None:
+        check_labels("detect.labels", self.labels)
+        check_labels("detect.thresholds", tuple(self.thresholds))
         by_label = {f"thresholds.{label}": value for label, value in self.thresholds.items()}
-        for name, value in {"threshold": self.threshold, **by_label}.items():
+        for key, value in {"threshold": self.threshold, **by_label}.items():
             if value is not None and not 0 < value <= 1:
-                raise BadConfig(f"detect.{name}", seen=value, fix="a score above 0, up to 1")
+                raise BadConfig(f"detect.{key}", seen=value, fix="a score above 0, up to 1")
         if not 0 <= self.hysteresis < 1:
             raise BadConfig("detect.hysteresis", seen=self.hysteresis, fix="0 or more, below 1")
-        for name in ("end_after_s", "update_s", "stationary_s"):
-            _positive(f"detect.{name}", getattr(self, name))
-        for name in ("min_duration_s", "stationary_memory_s"):
-            if not getattr(self, name) >= 0:
-                raise BadConfig(f"detect.{name}", seen=getattr(self, name), fix="0 or more seconds")
-        for mask in self.masks:
-            check_polygon("mask", mask)
+        for key in ("end_after_s", "update_s", "stationary_s"):
+            check_above_zero(f"detect.{key}", getattr(self, key), YEAR_S)
+        for key in ("min_duration_s", "stationary_memory_s"):
+            check_between(f"detect.{key}", getattr(self, key), 0, YEAR_S)
+        for i, mask in enumerate(self.masks):
+            check_polygon(f"detect.masks[{i}]", mask)
         names = [zone.name for zone in self.zones]
-        if len(set(names)) < len(names):
-            raise BadConfig("zone names", seen=", ".join(names), fix="give each zone a name of its own")
+        for i, name in enumerate(names):
+            if name in names[:i]:
+                raise BadConfig(f"detect.zones[{i}].name", seen=name, fix="give each zone a name of its own")
 
 
 class CameraConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -118,24 +136,17 @@ class CameraConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         check_name("camera.name", self.name)
         if not self.source.strip():
             raise BadConfig("camera.source", seen=repr(self.source), fix="give a path or URL")
-        if self.password_file is not None and self.username is None:
-            raise BadConfig("camera.username", seen="none", fix="a password_file needs a username")
-        _positive("camera.open_timeout_s", self.open_timeout_s)
-        _positive("camera.stall_timeout_s", self.stall_timeout_s)
+        check_login("camera", self.username, self.password_file)
+        if self.username is not None:
+            self._check_source_takes_login()
+        check_path("camera.model", self.model)
+        check_above_zero("camera.open_timeout_s", self.open_timeout_s, MAX_TIMEOUT_S)
+        check_between("camera.stall_timeout_s", self.stall_timeout_s, MIN_STALL_S, MAX_TIMEOUT_S)
 
-
-def check_polygon(what: str, polygon: tuple[tuple[float, float], ...]) -> None:
-    """Raise BadConfig unless `polygon` has three corners or more, all within 0..1."""
-    if len(polygon) < 3:
-        raise BadConfig(f"{what}: corners", seen=len(polygon), fix="give three corners or more")
-    for corner in polygon:
-        if not all(0 <= c <= 1 for c in corner):
-            raise BadConfig(f"{what}: corner", seen=corner, fix="corners are fractions 0..1 of the frame")
-    following = (*polygon[1:], polygon[0])
-    if not sum(x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in zip(polygon, following, strict=True)):
-        raise BadConfig(f"{what}: area", seen=0, fix="give corners that enclose something")
-
-
-def _positive(name: str, value: float) -> None:
-    if not value > 0:
-        raise BadConfig(name, seen=value, fix="must be above 0")
+    def _check_source_takes_login(self) -> None:
+        if scheme(self.source) not in LOGIN_SCHEMES:
+            fix = "only rtsp(s):// and http(s):// take a username: leave it out"
+            raise BadConfig("camera.source", seen=redact(self.source), fix=fix)
+        if "@" in self.source:
+            fix = "a login is in the URL and in username: take it out of the URL (an @ that is none is %40)"
+            raise BadConfig("camera.source", seen=redact(self.source), fix=fix)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from typing import Literal
 
 import msgspec
 
 from agent.config.camera import CameraConfig, Detect, Sampling
+from agent.config.checks import YEAR_S, check_between, check_login, check_path
 from agent.errors import BadConfig
-from agent.topics import Topics
+from agent.topics import check_name
+
+MAX_OUTBOX_MBYTES = 1_000_000
+MAX_THREADS = 64
+MAX_ROOT_LEVELS = 10
+_HOST = re.compile(r"[\w.-]{1,253}")
+_HOST_IN_URL = re.compile(r"(?s)(?:\w+://)?(?:.*@)?\[?([A-Za-z0-9.-]{1,80})\]?(?::(\d{1,5}))?/?")
 
 
 class MqttConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,11 +38,28 @@ class MqttConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     protocol: Literal["auto", "3.1.1"] = "auto"
     keepalive_s: int = 30
 
+    def __post_init__(self) -> None:
+        _check_host(self.host)
+        if self.port is not None:
+            check_between("mqtt.port", self.port, 1, 65535)
+        check_between("mqtt.keepalive_s", self.keepalive_s, 5, 65535)
+        check_login("mqtt", self.username, self.password_file)
+        for key in ("ca_file", "cert_file", "key_file"):
+            check_path(f"mqtt.{key}", getattr(self, key))
+            if getattr(self, key) is not None and not self.tls:
+                raise BadConfig("mqtt.tls", seen=f"false with {key}", fix="add tls = true")
+        if (self.cert_file is None) != (self.key_file is None):
+            has, lacks = ("cert_file", "key_file") if self.cert_file else ("key_file", "cert_file")
+            raise BadConfig(f"mqtt.{lacks}", seen="none", fix=f"a {has} needs a {lacks}")
+
 
 class OutboxConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is kept while the broker is away: at most `max_mbytes` on disk, oldest updates given up first."""
 
     max_mbytes: int = 64
+
+    def __post_init__(self) -> None:
+        check_between("outbox.max_mbytes", self.max_mbytes, 1, MAX_OUTBOX_MBYTES)
 
 
 class LimitsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,6 +67,11 @@ class LimitsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     threads: int | None = None
     drain_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.threads is not None:
+            check_between("limits.threads", self.threads, 1, MAX_THREADS)
+        check_between("limits.drain_s", self.drain_s, 0, YEAR_S)
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,10 +94,37 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: LimitsConfig = LimitsConfig()
 
     def __post_init__(self) -> None:
-        Topics.of(self.device or "edge", root=self.topic_root)
+        levels = self.topic_root.split("/")
+        if len(levels) > MAX_ROOT_LEVELS:
+            raise BadConfig("topic_root", seen=f"{len(levels)} levels", fix=f"at most {MAX_ROOT_LEVELS}")
+        for level in levels:
+            check_name("topic_root", level)
+        if self.device is not None:
+            check_name("device", self.device)
+        for key in ("state_dir", "model", "sink"):
+            check_path(key, getattr(self, key))
+        if not self.camera:
+            raise BadConfig("camera", seen="none", fix="add [[camera]] with a name and a source")
         names = [camera.name for camera in self.camera]
-        for name in names:
-            if names.count(name) > 1:
-                raise BadConfig(
-                    "camera.name is used twice", seen=name, fix="give each camera a name of its own"
-                )
+        for i, name in enumerate(names):
+            if name in names[:i]:
+                raise BadConfig(f"camera[{i}].name", seen=name, fix="give each camera a name of its own")
+
+
+def _check_host(host: str) -> None:
+    """Raise BadConfig unless `host` is a name or an address alone; for a URL with what was meant."""
+    if _HOST.fullmatch(host) or _is_ipv6(host):
+        return
+    fix = "give the name or address of the broker"
+    if meant := _HOST_IN_URL.fullmatch(host):
+        port = f" and port = {meant[2]}" if meant[2] else ""
+        fix = f'did you mean host = "{meant[1]}"{port}? A login goes to username and password_file'
+    seen = "***" + host[host.rindex("@") :] if "@" in host else repr(host[:253])
+    raise BadConfig("mqtt.host", seen=seen, fix=fix)
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        return isinstance(ipaddress.ip_address(host), ipaddress.IPv6Address)
+    except ValueError:
+        return False

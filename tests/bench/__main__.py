@@ -1,13 +1,14 @@
-"""`python -m tests.bench NAME ...`: run one of the benchmarks of this folder; without a name, the frame path."""
+"""`python -m tests.bench NAME ...`: run one of the benchmarks of this folder (speed: `edge-agent bench`)."""
 
 from __future__ import annotations
 
 import sys
 
-from tests.bench import accuracy, frame_path, latency
+from tests.bench import accuracy, idle_decode, latency
 
-NAMES = {"frame_path": frame_path, "accuracy": accuracy, "latency": latency}
+NAMES = {"accuracy": accuracy, "latency": latency, "idle_decode": idle_decode}
 
 if __name__ == "__main__":
-    name = sys.argv.pop(1) if len(sys.argv) > 1 and sys.argv[1] in NAMES else "frame_path"
-    sys.exit(NAMES[name].main())
+    if len(sys.argv) < 2 or sys.argv[1] not in NAMES:
+        sys.exit(f"usage: python -m tests.bench {'|'.join(NAMES)} ...")
+    sys.exit(NAMES[sys.argv.pop(1)].main())

@@ -26,10 +26,11 @@ import av
 import numpy as np
 import paho.mqtt.client as mqtt
 
-from agent import daemon
+from agent import daemon, engines
 from agent.assembly import open_model
-from agent.config import Detect, Sampling
-from agent.sampling import luma_of
+from agent.broker import MqttOptions
+from agent.config import CameraConfig, Config, Detect
+from agent.luma import luma_of
 from agent.starter import sample_clip, starter_bundle
 from tests.e2e.brokers import mosquitto
 from tests.e2e.cameras import strip
@@ -102,23 +103,23 @@ def measure(*, seconds: float, fps: int, engine_ms: float) -> list[Sample]:
         timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGTERM))
         timer.start()
         bundle, engine = open_model(starter_bundle(), threads=1)
-        real = daemon.open_model
-        daemon.open_model = lambda *_args, **_more: (bundle, SlowEngine(engine, engine_ms / 1e3))
+        real = engines.open_model
+        engines.open_model = lambda *_args, **_more: (bundle, SlowEngine(engine, engine_ms / 1e3))
         try:
             daemon.run(
                 daemon.RunOptions(
-                    source=camera.url,
-                    model=starter_bundle(),
-                    state_dir=Path(folder) / "state",
-                    device="latency",
-                    broker=f"mqtt://127.0.0.1:{broker.port}",
-                    sampling=Sampling(),
-                    detect=Detect(update_s=0.2),
+                    config=Config(
+                        camera=(CameraConfig(name="camera", source=camera.url),),
+                        device="latency",
+                        state_dir=str(Path(folder) / "state"),
+                        detect=Detect(update_s=0.2),
+                    ),
+                    broker=MqttOptions("127.0.0.1", broker.port),
                 ),
                 recorders=[read_strip],
             )
         finally:
-            daemon.open_model = real
+            engines.open_model = real
             timer.cancel()
         subscriber.loop_stop()
     return _samples(arrived, burnt_us)

@@ -1,4 +1,4 @@
-"""What every FrameSource keeps, whatever it reads: one suite over a file, HTTP and RTSP."""
+"""What every FrameSource keeps, whatever it reads: one suite over every source that runs here."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import av
 import pytest
 
 from agent.capture import StreamOptions, open_source
+from tests.e2e.cameras.devices import capture_device, let_gi_in
 from tests.e2e.cameras.http_server import HttpServer
 from tests.e2e.cameras.rtsp import RtspCamera
 from tests.unit.capture.clips import even, write_clip
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from agent.capture import FrameSource
 
 OPTIONS = StreamOptions(open_timeout_s=15.0, stall_timeout_s=5.0)
-SOURCES = ("file", "http-clip", "http-live", "rtsp")
+SOURCES = ("file", "http-clip", "http-mjpeg", "rtsp", "gstreamer-live", "gstreamer-clip", "v4l2")
+GSTREAMER = "gstreamer:videotestsrc {} ! video/x-raw,format=I420,width=322,height=242,framerate=25/1"
 TAKEN = 12
 
 
@@ -35,9 +37,14 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     elif request.param == "rtsp":
         with RtspCamera() as camera:
             yield camera.url
+    elif request.param.startswith("gstreamer"):
+        with let_gi_in(tmp_path_factory.mktemp("gi")):
+            yield GSTREAMER.format("num-buffers=100" if request.param.endswith("clip") else "is-live=true")
+    elif request.param == "v4l2":
+        yield f"v4l2:{capture_device()}?size=320x180&fps=30"
     else:
         with HttpServer({"a.mp4": clip.read_bytes()}) as server:
-            yield server.url("live" if request.param == "http-live" else "a.mp4")
+            yield server.url("live" if request.param == "http-mjpeg" else "a.mp4")
 
 
 @pytest.fixture

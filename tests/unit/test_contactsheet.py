@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from agent import contactsheet
+from agent import contactsheet, drawing
 from agent.contactsheet import Moment
 from agent.errors import BadData, CannotCreate, InputMissing
 from agent.starter import sample_clip
@@ -81,9 +81,9 @@ def test_the_sheet_shows_every_moment_in_its_own_tile(tmp_path: Path) -> None:
     assert sheet.shape == (header + 2 * (tile_h + caption + gap), 3 * (tile_w + gap) + gap, 3)
     for column in range(3):
         corner = sheet[header + round(0.2 * tile_h), gap + column * (tile_w + gap) + round(0.15 * tile_w)]
-        assert tuple(corner) == contactsheet._ACCENTS[0], "the top edge of the box"
+        assert tuple(corner) == drawing.ACCENTS[0], "the top edge of the box"
     empty = sheet[-gap - caption - tile_h :, -gap - tile_w :]
-    assert (empty == contactsheet._BACKGROUND).all(), "there is no sixth tile"
+    assert (empty == drawing.BACKGROUND).all(), "there is no sixth tile"
 
 
 @pytest.mark.parametrize(

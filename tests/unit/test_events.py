@@ -159,7 +159,7 @@ def test_a_short_loss_and_a_new_track_id_keep_the_event() -> None:
     m = machine()
     play(m, (0.0, one()), (0.5, one()))
     assert play(m, (1.0, NOTHING), (2.0, one(track_id=2, box=at(0.41))), (4.0, one(track_id=2))) == []
-    assert kinds(play(m, (6.0, NOTHING))) == ["end"]
+    assert kinds(play(m, (5.0, NOTHING), (6.0, NOTHING))) == ["end"]
 
 
 def test_two_in_one_place_are_two_events() -> None:
@@ -187,7 +187,7 @@ def test_a_parked_object_is_not_announced_again() -> None:
     """Lost while still, ended, and found again with a new track: no second new, but it counts."""
     m = machine()
     parked(m)
-    assert kinds(play(m, (20.0, NOTHING))) == ["end"]
+    assert kinds(play(m, (19.5, NOTHING), (20.0, NOTHING))) == ["end"]
     assert m.counts() == {"person": (0, 0)}
     for life in range(2, 6):
         start_s = life * 100.0
@@ -201,7 +201,7 @@ def test_a_known_object_that_drives_off_is_news() -> None:
     """What was not announced again is announced when it moves, and ends."""
     m = machine()
     parked(m)
-    play(m, (20.0, NOTHING), *((100.0 + k, one(track_id=2)) for k in range(5)))
+    play(m, (19.5, NOTHING), (20.0, NOTHING), *((100.0 + k, one(track_id=2)) for k in range(5)))
     (new,) = play(m, (105.0, one(track_id=2, box=at(0.6))), (105.2, one(track_id=2, box=at(0.62))))
     assert (new.type, new.event_id, new.stationary) == ("new", "e2", False)
     assert kinds(m.close(106.0, "stopped")) == ["end"]
@@ -211,7 +211,7 @@ def test_who_walks_away_leaves_no_memory() -> None:
     """Someone who stood still and left by moving does not hide the next one there."""
     m = machine()
     parked(m)
-    play(m, (13.0, one(box=at(0.6))), (14.0, one(box=at(0.8))), (20.0, NOTHING))
+    play(m, (13.0, one(box=at(0.6))), (14.0, one(box=at(0.8))), (19.5, NOTHING), (20.0, NOTHING))
     assert kinds(play(m, (30.0, one(track_id=2)), (31.0, one(track_id=2)))) == ["new"]
 
 
@@ -236,7 +236,7 @@ def test_another_time_label_or_place_is_announced(memory_s: float, label: int, p
     m = machine(stationary_memory_s=memory_s)
     parked(m)
     again = [(100.0 + k, one(track_id=2, class_id=label, box=place)) for k in range(2)]
-    assert "new" in kinds(play(m, (20.0, NOTHING), *again))
+    assert "new" in kinds(play(m, (19.5, NOTHING), (20.0, NOTHING), *again))
 
 
 def test_one_bad_box_does_not_make_a_parked_car_move() -> None:
@@ -273,7 +273,8 @@ def test_a_gap_in_time_alone_ends_nothing_that_is_there() -> None:
     """An engine that was away for an hour and finds the same track goes on; what is gone ends."""
     m = machine(min_duration_s=0.0, stationary_s=1e6)
     play(m, (0.0, tracks_of((1, 0, 0.9, AT, True), (2, 0, 0.9, at(0.7), True))))
-    assert [(e.type, e.event_id) for e in m.update(one(), 3600.0)] == [("end", "e2")]
+    assert m.update(one(), 3600.0) == []
+    assert [(e.type, e.event_id) for e in m.update(one(), 3600.1)] == [("end", "e2")]
 
 
 BOXES = st.sampled_from([AT, at(0.42), at(0.45), at(0.7), (0.0, 0.0, 1.0, 1.0), (0.5, 0.5, 0.5, 0.5)])
@@ -320,3 +321,15 @@ def test_every_life_is_in_order(
         assert end.end_s is not None
         assert times[-1] <= end.end_s <= end.time_s
         assert all(e.top_score >= e.score and e.start_s == new.start_s for e in life)
+
+
+def test_one_miss_on_a_slow_camera_is_no_end() -> None:
+    """Where frames are further apart than end_after_s, a single one without the object does not end it."""
+    m = machine()
+    play(m, (0.0, one()), (0.5, one()))
+    play(m, (10.5, one()))
+    assert play(m, (20.5, NOTHING)) == []
+    assert m.watchful
+    assert play(m, (30.5, one())) == []
+    assert kinds(play(m, (40.5, NOTHING), (50.5, NOTHING))) == ["end"]
+    assert not m.watchful

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agent.errors import BadData
 from agent.mailbox import Mailbox
 from agent.messages import Geometry, ModelInput
 from agent.overlap import Overlap
@@ -148,6 +149,73 @@ def test_cameras_take_turns() -> None:
     assert engine.started == [0, 1, 2]
 
 
+def test_who_was_served_longest_ago_comes_first() -> None:
+    """A camera that was without a frame for a while does not lose its turn to one that always has some."""
+    bell, engine = threading.Condition(), HeldEngine()
+    stages = Recorder()
+    boxes = [Mailbox(bell), Mailbox(bell), Mailbox(bell)]
+    overlap = Overlap([(box, stages) for box in boxes], engine, bell, eager=True)
+    boxes[0].put(frame(0))
+    boxes[1].put(frame(1))
+    thread = start(overlap)
+    for _ in range(2):
+        assert stages.any_prepared.acquire(timeout=5)
+    boxes[0].put(frame(10))
+    assert stages.any_prepared.acquire(timeout=5)
+    boxes[0].put(frame(20))  # no room for a fourth in work: these three wait
+    boxes[1].put(frame(11))
+    boxes[2].put(frame(2))
+    engine.permits.release(10)
+    for box in boxes:
+        box.close()
+    thread.join(10)
+    assert engine.started == [0, 1, 10, 2, 11, 20]
+
+
+def test_cameras_come_and_go_while_it_runs() -> None:
+    """One is added to an idle loop, leaves when its mailbox is finished, and the loop stays for the next."""
+    bell, engine, stages = threading.Condition(), HeldEngine(), Recorder()
+    engine.permits.release(10)
+    overlap = Overlap([], engine, bell, eager=False, stay=True)
+    thread = start(overlap)
+    for seq in range(2):
+        mailbox = Mailbox(bell)
+        lane = overlap.add(mailbox, stages)
+        mailbox.put(frame(seq))
+        mailbox.close()
+        assert lane.done.wait(5)
+        assert stages.finished[-1] == seq
+        assert overlap.lanes == 0
+    assert thread.is_alive()
+    overlap.close()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_a_camera_whose_pictures_are_no_good_leaves_the_others_alone() -> None:
+    """Its source is told, its frame is gone, and the other camera's are inferred."""
+
+    class Refusing(Recorder):
+        def prepare(self, given: Any) -> ModelInput:
+            raise BadData("no good")
+
+    bell, engine, good = threading.Condition(), HeldEngine(), Recorder()
+    engine.permits.release(10)
+    boxes = [Mailbox(bell), Mailbox(bell)]
+    overlap = Overlap([(boxes[0], Refusing()), (boxes[1], good)], engine, bell, eager=False)
+    boxes[0].put(frame(0))
+    boxes[1].put(frame(1))
+    boxes[1].close()
+    thread = start(overlap)
+    with bell:
+        assert bell.wait_for(lambda: not boxes[0].full and boxes[1].finished, 5)
+    with pytest.raises(BadData):
+        boxes[0].put(frame(2))
+    boxes[0].close()
+    thread.join(10)
+    assert good.finished == [1]
+
+
 def test_what_the_engine_raises_comes_out_of_run() -> None:
     """A fault of the engine ends the loop and is not swallowed."""
 
@@ -160,3 +228,22 @@ def test_what_the_engine_raises_comes_out_of_run() -> None:
     mailbox.put(frame(0))
     with pytest.raises(RuntimeError, match="broken"):
         Overlap([(mailbox, Recorder())], Broken(), bell, eager=False).run()  # type: ignore[arg-type]
+
+
+def test_after_a_fault_nobody_waits_for_the_engine() -> None:
+    """Lanes are done and mailboxes closed: neither capture nor whoever stops the cameras hangs."""
+
+    class Broken:
+        def infer(self, tensor: Any) -> Any:
+            raise RuntimeError("broken")
+
+    bell = threading.Condition()
+    mailbox = Mailbox(bell, blocking=True)
+    overlap = Overlap([], Broken(), bell, eager=True, stay=True)  # type: ignore[arg-type]
+    lane = overlap.add(mailbox, Recorder())
+    mailbox.put(frame(0))
+    with pytest.raises(RuntimeError, match="broken"):
+        overlap.run()
+    assert lane.done.is_set()
+    mailbox.put(frame(1))
+    mailbox.put(frame(2))

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.config import Sampling
-from agent.sampling import RateMeter, block_means, changed_share, luma_of, make_sampler, miss_window_s
+from agent.luma import block_means, changed_share, luma_of
+from agent.sampling import RateMeter, make_sampler, miss_window_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,6 +19,8 @@ from agent.urls import redact, scheme
         ("http://cam/v?loginuse=admin&loginpas=secret", "http://cam/v?loginuse=***&loginpas=***"),
         ("rtsp://cam/user=admin_password=tlJ_wpb_channel=1", "rtsp://cam/user=***_password=***_channel=1"),
         ("can't open rtsp://u:secret@cam: refused", "can't open rtsp://***@cam: refused"),
+        ("gstreamer:rtspsrc user-id=me user-pw=s3 ! x", "gstreamer:rtspsrc user-id=*** user-pw=*** ! x"),
+        ("rtspsrc user-pw=\"two words\" proxy-pw = 'a b' ! x", "rtspsrc user-pw=*** proxy-pw = *** ! x"),
         ("a plain text with mail@example.org", "a plain text with mail@example.org"),
     ],
 )

@@ -123,3 +123,16 @@ def test_close_frees_a_waiting_reader_and_a_waiting_decoder() -> None:
 def test_get_gives_up_after_its_timeout() -> None:
     """A decoder can look after other things when nothing comes."""
     assert PacketQueue().get(0.01) is None
+
+
+def test_a_consumer_that_catches_up_may_be_behind_for_a_while() -> None:
+    """After `settle` a backlog of some seconds is kept; later the usual limit holds again."""
+    queue = PacketQueue()
+    queue.put(arrival(0.0))
+    queue.get(0)
+    queue.settle(100.0)
+    for at_s in (100.0, 102.0, 104.0):
+        queue.put(arrival(at_s))
+    assert queue.dropped == 0
+    queue.put(arrival(100.0 + SETTLE_S + 1))
+    assert queue.dropped == 3

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from agent.backoff import Backoff
+from agent.backoff import LOGIN_WAIT_S, Backoff
 from agent.capture import SourceStats, StreamOptions
-from agent.capture.reader import LOGIN_WAIT_S, Reader
+from agent.capture.reader import Reader
 from agent.errors import AgentError, NotPermitted, ServiceAway
 from tests.unit.test_backoff import Most
 

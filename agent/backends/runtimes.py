@@ -1,0 +1,114 @@
+"""Tries the runtimes: each is loaded in a child process, whose crash or hang is only a reason."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+
+TRIAL_TIMEOUT_S = 60.0
+"""An SD card that was never read takes many seconds to import NumPy."""
+
+
+class Trial(msgspec.Struct, frozen=True):
+    """How it went to load a runtime: `installed` says whether there is one at all, `error` is "" when it went well.
+
+    `sm` is the compute capability of the GPU it found.
+    """
+
+    installed: bool
+    version: str | None = None
+    error: str = ""
+    sm: str | None = None
+
+
+_START = """
+import json, sys
+sys.path[:] = [place for place in sys.path if place]
+def say(**words): print(json.dumps(words), flush=True)
+"""
+_LOAD_TFLITE = """
+import importlib.metadata
+import {module}.interpreter
+say(version=importlib.metadata.version("{package}"))
+"""
+# The driver first: TensorRT's lean runtime crashes without one.
+_LOAD_TENSORRT = """
+import ctypes, tensorrt
+say(version=tensorrt.__version__)
+cuda = ctypes.CDLL("libcuda.so.1")
+code = cuda.cuInit(0)
+if code: raise SystemExit(f"the CUDA driver says error {code}")
+device, number = ctypes.c_int(), ctypes.c_int()
+if cuda.cuDeviceGet(ctypes.byref(device), 0): raise SystemExit("the CUDA driver has no device")
+def attribute(key):
+    cuda.cuDeviceGetAttribute(ctypes.byref(number), key, device)
+    return number.value
+say(sm=f"{attribute(75)}.{attribute(76)}")  # cuda.h: CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
+tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.ERROR))
+"""
+_SCRIPTS = {
+    "litert": ("ai_edge_litert", _LOAD_TFLITE.format(module="ai_edge_litert", package="ai-edge-litert")),
+    "tflite-runtime": (
+        "tflite_runtime",
+        _LOAD_TFLITE.format(module="tflite_runtime", package="tflite-runtime"),
+    ),
+    "tensorrt": ("tensorrt", _LOAD_TENSORRT),
+}
+
+
+def try_runtimes() -> dict[str, Trial]:
+    """Try every runtime, side by side; those that are not installed cost nothing."""
+    with ThreadPoolExecutor(len(_SCRIPTS)) as pool:
+        trials = pool.map(lambda script: try_runtime(*script), _SCRIPTS.values())
+        return dict(zip(_SCRIPTS, trials, strict=True))
+
+
+def try_runtime(module: str, script: str, *, timeout_s: float = TRIAL_TIMEOUT_S) -> Trial:
+    """Load `module` by `script` in a child of this Python, and say how it went."""
+    try:
+        if importlib.util.find_spec(module) is None:
+            return Trial(installed=False)
+    except (ImportError, ValueError, OSError) as error:
+        return Trial(installed=True, error=f"{type(error).__name__}: {error}"[:160])
+    command = [sys.executable, "-c", _START + script]
+    try:
+        done = subprocess.run(  # noqa: S603  our own Python and script
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return Trial(installed=True, error=f"no answer within {timeout_s:g} s")
+    except OSError as error:
+        return Trial(installed=True, error=f"can't be tried: {error.strerror}")
+    said = _said(done.stdout)
+    return Trial(installed=True, version=said.get("version"), sm=said.get("sm"), error=_fault(done))
+
+
+def _said(stdout: bytes) -> dict[str, str]:
+    """Return all that the child told before it ended, however it ended."""
+    words: dict[str, str] = {}
+    for line in stdout.decode(errors="replace").splitlines():
+        if line.startswith("{"):
+            try:
+                words.update({key: str(value) for key, value in json.loads(line).items()})
+            except ValueError:
+                continue
+    return words
+
+
+def _fault(done: subprocess.CompletedProcess[bytes]) -> str:
+    if done.returncode == 0:
+        return ""
+    if done.returncode < 0:
+        try:
+            name = signal.Signals(-done.returncode).name
+        except ValueError:
+            name = str(-done.returncode)
+        return f"it crashes when loaded ({name})"
+    lines = done.stderr.decode(errors="replace").strip().splitlines()
+    return "".join(c for c in (lines[-1] if lines else "it fails when loaded") if c.isprintable())[:160]

@@ -1,0 +1,126 @@
+"""What was measured: runs, rounds of alternated runs, and what they come to. Pure."""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+QUIET_STEAL = 0.03
+"""A run is quiet when the host took at most this share of the machine's processor time during it."""
+
+
+class Times(msgspec.Struct, frozen=True):
+    """How long something took, or how old it was, over all frames of a run."""
+
+    mean_ms: float
+    p50_ms: float
+    p95_ms: float
+
+    @classmethod
+    def of(cls, samples_s: Sequence[float]) -> Times | None:
+        """Summarise `samples_s`; None without any."""
+        if not samples_s:
+            return None
+        p50_ms, p95_ms = (float(q) * 1e3 for q in np.quantile(samples_s, (0.5, 0.95)))
+        return cls(statistics.fmean(samples_s) * 1e3, p50_ms, p95_ms)
+
+
+class Run(msgspec.Struct, frozen=True):
+    """One measured run.
+
+    `frames` of the source went in, `inferred` of them through the engine, in `wall_s`. `engine_cpu_s` is the
+    processor time of the network, `other_cpu_s` that of everything else in the process. `steal` is the share
+    0..1 of the machine's processor time that its host took meanwhile, None where the system does not tell.
+    `per_camera` splits `inferred`; `peak_rss_mb` is that of a process which did nothing else.
+    """
+
+    frames: int
+    inferred: int
+    wall_s: float
+    engine_cpu_s: float
+    other_cpu_s: float
+    steal: float | None
+    times: dict[str, Times] = {}
+    drops: dict[str, int] = {}
+    per_camera: tuple[int, ...] = ()
+    peak_rss_mb: float | None = None
+
+    @property
+    def rate_hz(self) -> float:
+        """Inferences a second."""
+        return self.inferred / self.wall_s
+
+    @property
+    def fairness(self) -> float:
+        """Inferences of the slowest camera against the fastest's."""
+        return min(self.per_camera) / max(self.per_camera)
+
+    @property
+    def other_cpu_ms(self) -> float:
+        """Processor time per source frame, without the engine's."""
+        return self.other_cpu_s / self.frames * 1e3
+
+
+class Round(msgspec.Struct, frozen=True):
+    """Runs with a reference run before the first and after each: `references` is one longer than `runs`."""
+
+    references: tuple[Run, ...]
+    runs: dict[str, Run]
+
+    def ratio(self, name: str, value: Callable[[Run], float]) -> float:
+        """Return `value` of the run `name` against the mean of the reference runs beside it."""
+        at = list(self.runs).index(name)
+        beside = (value(self.references[at]) + value(self.references[at + 1])) / 2
+        return value(self.runs[name]) / beside
+
+    @property
+    def steal(self) -> float | None:
+        """The most that was stolen in any of the runs; None when not known of all."""
+        shares = [run.steal for run in (*self.references, *self.runs.values())]
+        known = [share for share in shares if share is not None]
+        return max(known) if len(known) == len(shares) else None
+
+    @property
+    def quiet(self) -> bool:
+        """No run lost more than QUIET_STEAL of the machine."""
+        return self.steal is not None and self.steal <= QUIET_STEAL
+
+
+class Spread(msgspec.Struct, frozen=True):
+    """A figure over all rounds, and over the quiet ones alone (None without any)."""
+
+    median: float
+    least: float
+    most: float
+    rounds: int
+    quiet_median: float | None
+    quiet_rounds: int
+
+
+def spread(rounds: Sequence[Round], figure: Callable[[Round], float]) -> Spread:
+    """Summarise `figure` of each of `rounds`, of which there is at least one."""
+    values = [figure(one) for one in rounds]
+    quiet = [value for value, one in zip(values, rounds, strict=True) if one.quiet]
+    quiet_median = statistics.median(quiet) if quiet else None
+    return Spread(statistics.median(values), min(values), max(values), len(values), quiet_median, len(quiet))
+
+
+def ratio_spread(rounds: Sequence[Round], name: str, value: Callable[[Run], float]) -> Spread:
+    """Summarise the ratio of the runs `name` to their references."""
+    return spread(rounds, lambda one: one.ratio(name, value))
+
+
+def rate_hz(run: Run) -> float:
+    """Return the inferences a second of `run`."""
+    return run.rate_hz
+
+
+def other_cpu_ms(run: Run) -> float:
+    """Return the processor time per source frame of `run`, without the engine's."""
+    return run.other_cpu_ms

@@ -1,0 +1,160 @@
+"""One bench from beginning to end: clips, model, rounds, child processes."""
+
+from __future__ import annotations
+
+import statistics
+from datetime import datetime, timezone
+from functools import partial
+from typing import TYPE_CHECKING
+
+from msgspec import structs
+
+from agent.bench.cameras import OVERLOAD, Task, in_child
+from agent.bench.children import start_agent
+from agent.bench.clip import FRAMES, GOP, RATE_HZ
+from agent.bench.figures import other_cpu_ms, rate_hz
+from agent.bench.loops import agent, bare, plain
+from agent.bench.naive import naive
+from agent.bench.plan import SAMPLED_HZ, make_plan, setting_of
+from agent.bench.report import BASELINE, CAMERAS, IDLE, PIPELINE, SAMPLED, Raw, summarise
+from agent.bench.rounds import alternate
+from agent.capture import StreamOptions
+from agent.config import Sampling
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from agent.bench.figures import Round, Run
+    from agent.bench.plan import Options, Plan
+from agent.bench.report import Report
+
+SETTLE_FRAMES = 10 * RATE_HZ
+"""So long a camera that watches a still scene is given to fall idle before its processor time counts."""
+IDLE_FRAMES = FRAMES - GOP
+"""Where its processor time ends: at the end of a clip what was not decoded is, which a camera never sees."""
+STARTS = 5
+STAY_S = 5.0
+SHARED_S = 6.0
+_CHILD_S = 1.5
+
+
+def measure(options: Options, tell: Callable[[str], None]) -> Report:
+    """Measure it all; `tell` gets lines of progress. Raises AgentError."""
+    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    plan = make_plan(options, tell)
+    tell(f"about {max(1, round(estimate_s(plan) / 60))} min")
+    rates = _rates(plan, tell)
+    sampled = _sampled(plan, tell)
+    idle = _idle(plan, tell)
+    tell("at the clip's own pace ...")
+    paced = agent(plan.rig, plan.clip, plan.frames, pace="realtime")
+    plan.rig.engine.close()
+    tell(f"{STARTS} starts of edge-agent run ...")
+    start = partial(start_agent, plan.clip, options.model, threads=options.threads)
+    starts = [start(stay_s=STAY_S if number == 0 else 0.0) for number in range(STARTS)]
+    limit_hz = statistics.median(rate_hz(run) for one in rates for run in one.references)
+    shared = _shared(plan, OVERLOAD * limit_hz, tell)
+    raw = Raw(
+        alone=plan.alone,
+        paced=paced,
+        rates=tuple(rates),
+        sampled=tuple(sampled),
+        idle=tuple(idle),
+        shared=tuple(shared),
+        start_s=tuple(one.first_inference_s for one in starts),
+        peak_rss_mb=starts[0].peak_rss_mb,
+    )
+    return summarise(setting_of(plan, started), raw)
+
+
+def estimate_s(plan: Plan) -> float:
+    """Return about how long the rest takes."""
+    bare_s, plain_s = plan.bare_s, plan.alone.wall_s
+    rates_s = plan.options.rounds * (3 * bare_s + plain_s)
+    sampled_s = plan.options.rounds * 4 * FRAMES * plan.alone.other_cpu_ms / 1e3
+    paced_s = plan.frames / plan.facts.frame_rate_hz
+    starts_s = STARTS * _CHILD_S + STAY_S
+    shared_s = (2 * plan.options.rounds + 1) * (SHARED_S + _CHILD_S) if plan.options.cameras > 1 else 0.0
+    return rates_s + sampled_s + paced_s + starts_s + shared_s
+
+
+def _rates(plan: Plan, tell: Callable[[str], None]) -> list[Round]:
+    """Alternate the agent's frame path and the baseline with the bare engine."""
+    loop = plain if plan.opencv else naive
+    contenders = {
+        PIPELINE: partial(agent, plan.rig, plan.clip, plan.frames),
+        BASELINE: partial(loop, plan.rig, plan.clip, plan.frames),
+    }
+    name = "a plain loop" if plan.opencv else "OpenCV loop"
+
+    def line(one: Round) -> str:
+        of = [one.ratio(run, rate_hz) for run in (PIPELINE, BASELINE)]
+        return f"rate against the engine's: pipeline {of[0]:.3f}, {name} {of[1]:.3f}"
+
+    return _rounds(plan, partial(bare, plan.rig, plan.frames), contenders, line, tell)
+
+
+def _sampled(plan: Plan, tell: Callable[[str], None]) -> list[Round]:
+    """Alternate the agent and the OpenCV loop at 5 inferences a second of a clip of up to 500 frames."""
+    reference = None if plan.opencv else partial(naive, plan.rig, plan.clip, FRAMES, every_n=plan.every_n)
+    sampling = Sampling(mode="uniform", hz=SAMPLED_HZ)
+    contenders = {SAMPLED: partial(agent, plan.rig, plan.clip, FRAMES, sampling=sampling)}
+
+    def line(one: Round) -> str:
+        cpu = f"{SAMPLED_HZ:g} inferences/s: {one.runs[SAMPLED].other_cpu_ms:.2f} ms CPU a frame"
+        return cpu if plan.opencv else f"{cpu}, {one.ratio(SAMPLED, other_cpu_ms):.3f} of the OpenCV loop's"
+
+    return _rounds(plan, reference, contenders, line, tell)
+
+
+def _idle(plan: Plan, tell: Callable[[str], None]) -> list[Round]:
+    """Do the same where nothing moves, with `decode = "keyframes_when_idle"`, once it has fallen idle."""
+    if plan.still is None:
+        return []
+    every_n = round(RATE_HZ / SAMPLED_HZ)
+    reference = None if plan.opencv else partial(naive, plan.rig, plan.still, FRAMES, every_n=every_n)
+    idling = partial(
+        agent,
+        plan.rig,
+        plan.still,
+        IDLE_FRAMES,
+        sampling=Sampling(mode="uniform", hz=SAMPLED_HZ),
+        options=StreamOptions(decode="keyframes_when_idle"),
+        settle=SETTLE_FRAMES,
+    )
+
+    def line(one: Round) -> str:
+        cpu = f"idle: {one.runs[IDLE].other_cpu_ms:.2f} ms CPU a frame"
+        return cpu if plan.opencv else f"{cpu}, {one.ratio(IDLE, other_cpu_ms):.3f} of the OpenCV loop's"
+
+    return _rounds(plan, reference, {IDLE: idling}, line, tell)
+
+
+def _shared(plan: Plan, offered_hz: float, tell: Callable[[str], None]) -> list[Round]:
+    """Alternate one camera with several that send as many frames together."""
+    options = plan.options
+    if options.cameras < 2:
+        return []
+    one = Task(str(options.model), options.threads, str(plan.clip), 1, offered_hz, SHARED_S)
+    several = partial(in_child, structs.replace(one, cameras=options.cameras))
+
+    def line(one: Round) -> str:
+        rate, fairness = one.ratio(CAMERAS, rate_hz), one.runs[CAMERAS].fairness
+        return f"{options.cameras} cameras: rate {rate:.3f} of one camera's, fairness {fairness:.3f}"
+
+    return _rounds(plan, partial(in_child, one), {CAMERAS: several}, line, tell)
+
+
+def _rounds(
+    plan: Plan,
+    reference: Callable[[], Run] | None,
+    contenders: Mapping[str, Callable[[], Run]],
+    line: Callable[[Round], str],
+    tell: Callable[[str], None],
+) -> list[Round]:
+    rounds = []
+    for one in alternate(reference, contenders, rounds=plan.options.rounds):
+        rounds.append(one)
+        stolen = "steal unknown" if one.steal is None else f"steal up to {one.steal:.1%}"
+        tell(f"round {len(rounds)} of {plan.options.rounds}: {line(one)}; {stolen}")
+    return rounds

@@ -1,0 +1,85 @@
+"""The device files that the configured cameras need, and whether this user may use them."""
+
+from __future__ import annotations
+
+import grp
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from agent.check.finding import Finding, fault, ok, skipped, warning
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.check.target import CameraTarget
+
+WHAT = "devices"
+LIMIT_S = 5.0
+_VCIO = "dev/vcio"
+"""The mailbox of the Pi's firmware: throttling and under-voltage are read there."""
+_LOCAL = ("v4l2", "picamera", "csi", "gstreamer")
+_NEEDED = {"picamera": ("dev/media*", "dev/dma_heap/*"), "csi": ("dev/video*",)}
+"""What must be there, by glob below /; any file of a glob will do."""
+_WANTED = {"gstreamer": ("dev/dri/renderD*", "dev/nvmap"), "csi": ("dev/dri/renderD*", "dev/nvmap")}
+"""What must be usable where it is there: hardware decoders and the Jetson's camera stack."""
+
+
+def check(cameras: Sequence[CameraTarget], *, root: Path = Path("/")) -> list[Finding]:
+    """Return the rows of what `cameras` need below `root`; one that says so when that is nothing."""
+    rows = [row for camera in cameras for row in _camera(camera, root)]
+    vcio = root / _VCIO
+    if vcio.exists() and not _usable(vcio):
+        text = f"{vcio}: throttling and under-voltage of the board can't be seen"
+        rows.append(warning(WHAT, text, fix=_join(vcio)))
+    if not rows:
+        return [skipped(WHAT, "no camera is attached to this device itself")]
+    if os.geteuid() == 0:
+        fix = "run it as the service's user: sudo -u edge-agent edge-agent check"
+        rows.append(warning(WHAT, "this check runs as root, which may open everything", fix=fix))
+    return rows
+
+
+def _camera(camera: CameraTarget, root: Path) -> list[Finding]:
+    kind = re.match(r"([a-z0-9]+):", camera.url)
+    scheme = kind[1] if kind else ""
+    if scheme not in _LOCAL:
+        return []
+    what = f"{camera.what} device"
+    if scheme == "v4l2":
+        return [_file(what, root / urlsplit(camera.url).path.lstrip("/"))]
+    missing = [pattern for pattern in _NEEDED.get(scheme, ()) if not any(root.glob(pattern))]
+    if missing:
+        fix = "check the ribbon cable; `edge-agent cameras` lists what is attached"
+        return [fault(what, f"no /{' and no /'.join(missing)}", fix=fix)]
+    rows = []
+    for pattern in (*_NEEDED.get(scheme, ()), *_WANTED.get(scheme, ())):
+        found = sorted(root.glob(pattern))
+        if found and not any(map(_usable, found)):
+            rows.append(fault(what, f"{found[0]}: not permitted", fix=_join(found[0])))
+    return rows or [ok(what, "its device files can be opened")]
+
+
+def _file(what: str, path: Path) -> Finding:
+    if not path.exists():
+        seen = ", ".join(str(p) for p in sorted(path.parent.glob("video*"))) or "none"
+        return fault(what, f"no {path}; attached: {seen}", fix="plug the camera in, or correct the number")
+    if not _usable(path):
+        return fault(what, f"{path}: not permitted", fix=_join(path))
+    return ok(what, f"{path} can be opened")
+
+
+def _usable(path: Path) -> bool:
+    return os.access(path, os.R_OK | os.W_OK)
+
+
+def _join(path: Path) -> str:
+    try:
+        group = grp.getgrgid(path.stat().st_gid).gr_name
+    except (KeyError, OSError):
+        group = "video"
+    if group == "root":
+        return f"make {path} usable for group video by a udev rule"
+    return f"add the agent's user to group {group}: sudo usermod -aG {group} edge-agent"

@@ -1,0 +1,49 @@
+"""`edge-agent probe`: what device this is, what can run on it, what `run` would take."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from agent.cli.common import FILE
+from agent.errors import ServiceAway
+
+
+@click.command()
+@click.option(
+    "--model", type=FILE, metavar="BUNDLE", help="Plan for this bundle; default: the starter (person)."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.option(
+    "--root",
+    type=FILE,
+    default=Path("/"),
+    metavar="DIR",
+    help="A copy of a device's /proc, /sys, /etc and /var/lib/dpkg/status: tell about that device.",
+)
+def probe(model: Path | None, as_json: bool, root: Path) -> None:
+    """Tell what device this is, what can run on it, and what `run` would take.
+
+    Exit codes: 0 done, also on boards it does not know; 65 bad bundle; 66 bundle or DIR missing; 69 nothing
+    here can run the model (the report is printed all the same).
+    """
+    import msgspec
+
+    from agent.probe import print_report
+    from agent.probe import probe as look
+    from agent.starter import starter_bundle
+
+    report = look(model or starter_bundle(), root)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
+    else:
+        print_report(report, sys.stdout)
+    if report.plan.backend is None:
+        rejected = report.plan.rejected
+        raise ServiceAway(
+            f"nothing here can run {report.model}",
+            seen="; ".join(f"{r.backend}: {r.reason}" for r in rejected),
+            fix=next((r.fix for r in rejected if r.backend == "litert"), ""),
+        )

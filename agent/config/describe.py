@@ -1,0 +1,64 @@
+"""The configuration explained: the commented example, the JSON Schema, and what is in force."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+
+from agent.config.device import Config
+from agent.strict import dump_toml
+from agent.urls import redact
+
+_TABLE = re.compile(r"#?\[\[?([\w.]+)\]\]?(?: +# (.*))?")
+_KEY = re.compile(r"#?(\w+) = .*? # (.*)")
+_STRUCTS = {
+    "": "Config",
+    "mqtt": "MqttConfig",
+    "outbox": "OutboxConfig",
+    "limits": "LimitsConfig",
+    "sampling": "Sampling",
+    "detect": "Detect",
+    "camera": "CameraConfig",
+    "camera.detect.zones": "Zone",
+}
+
+
+def example() -> str:
+    """Return a complete configuration, commented, that is valid as it stands."""
+    return (files("agent.config") / "example.toml").read_text(encoding="utf-8")
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of `config.toml`; the example's comments are the descriptions of the keys."""
+    schema = msgspec.json.schema(Config)
+    for (struct, key), text in _comments().items():
+        schema["$defs"][struct]["properties"][key]["description"] = text
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "edge-agent config.toml",
+        **schema,
+    }
+
+
+def effective(config: Config) -> str:
+    """Return `config` as TOML with every default in it and no login; `load_config` takes it back."""
+    cameras = tuple(msgspec.structs.replace(each, source=redact(each.source)) for each in config.camera)
+    return dump_toml(msgspec.structs.replace(config, camera=cameras)).decode()
+
+
+def _comments() -> dict[tuple[str, str], str]:
+    """Return what the example says behind each key, by the name of its struct and itself."""
+    found: dict[tuple[str, str], str] = {}
+    table = ""
+    for line in example().splitlines():
+        if match := _TABLE.fullmatch(line):
+            table = match[1]
+            parent, _, key = table.rpartition(".")
+            if match[2] and parent in _STRUCTS:
+                found.setdefault((_STRUCTS[parent], key), match[2])
+        elif (match := _KEY.fullmatch(line)) and table in _STRUCTS:
+            found[_STRUCTS[table], match[1]] = match[2]
+    return found

@@ -1,0 +1,88 @@
+"""The engines at work: one for each model, with the thread that takes the frames of its cameras through it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+from agent import wire
+from agent.assembly import open_model
+from agent.overlap import Overlap
+from agent.priority import NICE_STAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from pathlib import Path
+
+    from typing_extensions import Self
+
+    from agent.backends import Engine
+    from agent.bundle import Bundle
+
+log = logging.getLogger(__name__)
+
+_END_S = 10.0
+"""Longest wait for an engine's thread: a network that hangs must not hold the end."""
+
+
+class EngineRoom:
+    """One model, its engine and its loop. `tell` gets what ended the loop, if it is a fault."""
+
+    def __init__(
+        self, bundle: Bundle, engine: Engine, *, eager: bool, tell: Callable[[BaseException], None]
+    ) -> None:
+        self.bundle, self.engine = bundle, engine
+        self.bell = threading.Condition()
+        self.overlap = Overlap([], engine, self.bell, eager=eager, nice=NICE_STAGES, stay=True)
+        self._tell = tell
+        self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
+        self._thread.start()
+
+    @property
+    def model(self) -> wire.Model:
+        """What events tell of the model."""
+        manifest, artifact = self.bundle.manifest, self.bundle.artifact("tflite")
+        info = self.engine.info
+        return wire.Model(manifest.name, manifest.version, artifact.sha256, artifact.precision, info.backend)
+
+    def close(self) -> None:
+        """End the loop and release the engine; every lane must have been closed."""
+        self.overlap.close()
+        self._thread.join(_END_S)
+        if self._thread.is_alive():
+            log.error("the engine of %s does not end: going without it", self.bundle.manifest.name)
+        else:
+            self.engine.close()
+
+    def _run(self) -> None:
+        try:
+            self.overlap.run()
+        except BaseException as fault:  # noqa: BLE001  it is raised again in the main thread
+            self._tell(fault)
+
+
+class Engines:
+    """The table of engine rooms, by the path of the bundle; all are closed at the end of the `with` block."""
+
+    def __init__(self, *, threads: int, eager: bool, tell: Callable[[BaseException], None]) -> None:
+        self._threads, self._eager, self._tell = threads, eager, tell
+        self._rooms: dict[Path, EngineRoom] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.keep(())
+
+    def room(self, model: Path) -> EngineRoom:
+        """Return the room of the bundle `model`, opened and tried out when it is new. Raises AgentError."""
+        if model not in self._rooms:
+            bundle, engine = open_model(model, threads=self._threads)
+            self._rooms[model] = EngineRoom(bundle, engine, eager=self._eager, tell=self._tell)
+        return self._rooms[model]
+
+    def keep(self, models: Collection[Path]) -> None:
+        """Close the rooms of all other models."""
+        for model in [model for model in self._rooms if model not in models]:
+            self._rooms.pop(model).close()

@@ -1,0 +1,73 @@
+"""`edge-agent config` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def edge_agent(*args: object, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user does."""
+    command = [sys.executable, "-m", "agent", "config", *map(str, args)]
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("EDGE_AGENT")}
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=40, check=False, env={**clean, **env}
+    )
+
+
+def test_the_example_is_shown_as_it_is_in_force(tmp_path: Path) -> None:
+    """Example to file, file to show, show to file: the same again, with every default."""
+    first, second = tmp_path / "a.toml", tmp_path / "b.toml"
+    first.write_text(edge_agent("example").stdout)
+    shown = edge_agent("show", "--config", first)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "keepalive_s = 30" in shown.stdout
+    second.write_text(shown.stdout)
+    again = edge_agent("show", EDGE_AGENT_CONFIG=str(second))
+    assert again.stdout == shown.stdout
+
+
+def test_the_schema_is_json() -> None:
+    """One document, nothing else."""
+    done = edge_agent("schema")
+    assert json.loads(done.stdout)["$defs"]["CameraConfig"]["additionalProperties"] is False
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_login_is_not_shown(tmp_path: Path) -> None:
+    """A private file may hold one; nobody sees it."""
+    path = tmp_path / "c.toml"
+    path.write_text('[[camera]]\nname = "yard"\nsource = "rtsp://admin:hunter2@cam/2"\n')
+    path.chmod(0o640)
+    done = edge_agent("show", "--config", path)
+    assert done.returncode == 0
+    assert "rtsp://***@cam/2" in done.stdout
+    assert "hunter2" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "words"),
+    [
+        (None, 66, "no such file"),
+        ('[[camera]]\nname = "a/b"\nsource = "x"\n', 78, "camera.name"),
+        ('[[camera]]\nname = "a"\nsorce = "x"\n', 78, 'did you mean "source"?'),
+        ("[[camera]\n", 78, "line 1"),
+    ],
+)
+def test_a_bad_file_is_one_line(text: str | None, code: int, words: str, tmp_path: Path) -> None:
+    """With the exit code of README."""
+    path = tmp_path / "config.toml"
+    if text is not None:
+        path.write_text(text)
+    done = edge_agent("show", "--config", path)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("edge-agent: error: ")
+    assert words in done.stderr

@@ -1,0 +1,182 @@
+"""A source over whole pictures: reopening, the newest wins, ends and errors."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import av
+import pytest
+
+from agent.capture import SourceStats, StreamOptions
+from agent.capture.grabbing import GrabSource
+from agent.capture.handover import Grab, HandOver
+from agent.errors import AgentError, BadData, ServiceAway, UsageError
+
+OPTIONS = StreamOptions(backoff_first_s=0.01, backoff_max_s=0.05, open_timeout_s=1.0, stall_timeout_s=0.3)
+
+
+class Scripted:
+    """A Grabber that does what its script says: a number is a PTS, an exception is raised, None is silence."""
+
+    frame_rate_hz = 0.0
+
+    def __init__(self, script: list[Any], *, live: bool = True) -> None:
+        self._script, self.live = iter(script), live
+        self.closed = 0
+
+    def grab(self, timeout_s: float) -> Grab | None:
+        """Do the next thing of the script; silence after its end."""
+        step = next(self._script, None)
+        if isinstance(step, BaseException):
+            raise step
+        if step is None:
+            time.sleep(min(timeout_s, 0.02))
+            return None
+        if self.live:
+            time.sleep(0.01)
+        return Grab(av.VideoFrame(16, 16, "gray"), float(step), time.monotonic())
+
+    def close(self) -> None:
+        """Count it."""
+        self.closed += 1
+
+
+def source_of(*grabbers: Scripted | AgentError, pace: Any = "realtime", **more: Any) -> GrabSource:
+    """Return a source that opens these, one after the other."""
+    turns = iter(grabbers)
+
+    def connect(stats: SourceStats, stopped: Callable[[], bool]) -> Scripted:
+        grabber = next(turns)
+        if isinstance(grabber, AgentError):
+            raise grabber
+        return grabber
+
+    return GrabSource("x://bob:secret@cam", connect, camera="front", pace=pace, options=OPTIONS, **more)
+
+
+def test_a_lost_camera_is_opened_again(caplog: pytest.LogCaptureFixture) -> None:
+    """After errors, an end and refusals frames go on, numbered on; one log line each, no password."""
+    first, second = Scripted([0, 1, ServiceAway("unplugged")]), Scripted([0, EOFError()])
+    third, away = Scripted([0, 1, 2]), ServiceAway("no such camera")
+    with (
+        caplog.at_level(logging.INFO),
+        closing(source_of(first, away, away, second, third)) as source,
+    ):
+        source.open()
+        seen: dict[int, float] = {}
+        for frame in source.frames():
+            seen[frame.seq] = frame.pts_s
+            if source.stats.reconnects == 2 and frame.pts_s == 2:
+                break
+    assert list(seen) == list(range(len(seen)))
+    assert source.stats.reconnects == 2
+    assert [g.closed for g in (first, second, third)] == [1, 1, 1]
+    assert [r.message.split(": ", 1)[1] for r in caplog.records if r.levelno >= logging.WARNING] == [
+        "lost: unplugged",
+        "still away: no such camera",
+        "lost: ended by the camera",
+    ]
+    assert "secret" not in caplog.text
+
+
+def test_silence_is_a_stall() -> None:
+    """A camera that says nothing for the stall timeout is closed and opened again."""
+    silent = Scripted([0])
+    with closing(source_of(silent, Scripted(list(range(50))))) as source:
+        source.open()
+        list(itertools.islice(source.frames(), 3))
+        assert (source.stats.stalls, source.stats.reconnects, silent.closed) == (1, 1, 1)
+
+
+def test_a_camera_that_never_gives_a_picture_does_not_open() -> None:
+    """The error comes from `open()`, within its timeout."""
+    started_s = time.monotonic()
+    source = source_of(Scripted([]))
+    with pytest.raises(ServiceAway, match=r"no (frame for|answer within) 1 s.*check the camera"):
+        source.open()
+    assert time.monotonic() - started_s < 3
+
+
+def test_an_open_that_hangs_ends() -> None:
+    """A driver that never answers holds its thread, not `open()` nor `close()`."""
+    released = threading.Event()
+
+    def connect(stats: SourceStats, stopped: Callable[[], bool]) -> Scripted:
+        released.wait(30)
+        return Scripted([])
+
+    source = GrabSource("x:", connect, camera="front", pace="realtime", options=OPTIONS)
+    with pytest.raises(ServiceAway, match="no answer within 1 s"):
+        source.open()
+    released.set()
+
+
+def test_close_ends_open() -> None:
+    """`open()` raises at once when another thread closes."""
+    source = source_of(Scripted([]))
+    threading.Timer(0.1, source.close).start()
+    started_s = time.monotonic()
+    with pytest.raises(ServiceAway, match="closed while opening"):
+        source.open()
+    assert time.monotonic() - started_s < 0.9
+
+
+def test_a_fault_at_the_start_is_the_callers() -> None:
+    """Nothing is tried again before it worked once."""
+    with pytest.raises(BadData, match="not a capture device"):
+        source_of(BadData("not a capture device")).open()
+
+
+@pytest.mark.parametrize("pace", ["realtime", "fastest"])
+def test_a_clip_is_whole_and_ends(pace: Any) -> None:
+    """Nothing is dropped however slow the consumer is, and the end is the end."""
+    clip = Scripted([*range(20), EOFError()], live=False)
+    with closing(source_of(clip, pace=pace)) as source:
+        source.open()
+        frames = []
+        for frame in source.frames():
+            time.sleep(0.002)
+            frames.append(frame)
+    assert [f.pts_s for f in frames] == list(range(20))
+    assert source.stats.late_packets == 0
+    assert clip.closed == 1
+    if pace == "fastest":
+        assert [f.time_s for f in frames] == list(range(20))
+
+
+def test_an_error_within_a_clip_is_raised() -> None:
+    """What has an end is not opened again."""
+    with closing(source_of(Scripted([0, BadData("torn")], live=False))) as source:
+        source.open()
+        with pytest.raises(BadData, match="torn"):
+            list(source.frames())
+
+
+def test_an_empty_clip() -> None:
+    """An end before the first picture is an error."""
+    with pytest.raises(BadData, match="no frame came"):
+        source_of(Scripted([EOFError()], live=False)).open()
+
+
+def test_fastest_needs_an_end() -> None:
+    """A camera can't be read faster than it films."""
+    with pytest.raises(UsageError, match="needs a file"):
+        source_of(Scripted([0]), pace="fastest").open()
+
+
+def test_the_newest_wins() -> None:
+    """A live picture that waits gives way, and is counted."""
+    stats = SourceStats()
+    slot = HandOver(stats)
+    grabs = [Grab(av.VideoFrame(16, 16, "gray"), float(n)) for n in range(3)]
+    for grab in grabs:
+        slot.put(grab, replace=True)
+    assert slot.take(0.0) is grabs[2]
+    assert slot.take(0.0) is None
+    assert stats.late_packets == 2

@@ -1,0 +1,102 @@
+"""The capture loop: faults that end it, faults that it waits out, and pictures that nobody can use."""
+
+from __future__ import annotations
+
+import random
+import threading
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from agent.backoff import Backoff
+from agent.camera import Capture
+from agent.capture import SourceStats
+from agent.config import Sampling
+from agent.errors import AgentError, BadData, ServiceAway
+from agent.mailbox import Mailbox
+from agent.sampling import make_sampler
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Script:
+    """A source that gives so many frames, then its fault, or its end."""
+
+    live, frame_count, frame_rate_hz = True, 0, 25.0
+
+    def __init__(self, frames: int, fault: AgentError | None = None) -> None:
+        self._frames, self._fault = frames, fault
+        self.stats = SourceStats()
+        self.closed = threading.Event()
+
+    def open(self) -> None:
+        if self._fault is not None and not self._frames:
+            raise self._fault
+
+    def frames(self) -> Iterator[Any]:
+        for seq in range(self._frames):
+            self.stats.frames += 1
+            yield SimpleNamespace(seq=seq, time_s=seq / 25, picture=None)
+        if self._fault is not None:
+            raise self._fault
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+def capture(sources: list[Script], mailbox: Mailbox, *, retry: bool) -> Capture:
+    backoff = Backoff(first_s=0.001, max_s=0.001, rng=random.Random(1)) if retry else None
+    following = iter(sources)
+    return Capture("c", lambda: next(following), make_sampler(Sampling()), mailbox, retry=backoff)
+
+
+def test_without_retry_a_fault_comes_out() -> None:
+    """A command ends with the fault of its source, and the mailbox is closed."""
+    mailbox = Mailbox(threading.Condition())
+    with pytest.raises(ServiceAway, match="away"):
+        capture([Script(2, ServiceAway("away"))], mailbox, retry=False).run()
+    assert mailbox.take() is not None
+    assert mailbox.finished
+
+
+def test_with_retry_the_source_is_made_anew(caplog: pytest.LogCaptureFixture) -> None:
+    """A service waits the fault out; the same fault again is not told again, a new one is."""
+    caplog.set_level("INFO")
+    mailbox = Mailbox(threading.Condition())
+    faults = [ServiceAway("away"), ServiceAway("away"), BadData("odd")]
+    sources = [*(Script(0, fault) for fault in faults), Script(3)]
+    camera = capture(sources, mailbox, retry=True)
+    camera.run()
+    assert camera.frames == 3
+    assert camera.failures == 3
+    assert all(source.closed.is_set() for source in sources)
+    assert [record.message for record in caplog.records] == [
+        "camera c: away",
+        "camera c: odd",
+        "camera c: works again",
+    ]
+
+
+def test_close_ends_the_wait_for_another_try() -> None:
+    """A camera that is away for long does not hold up the end."""
+    mailbox = Mailbox(threading.Condition())
+    backoff = Backoff(first_s=1e6, max_s=1e6, rng=random.Random(1))
+    source = Script(0, ServiceAway("away"))
+    camera = Capture("c", lambda: source, make_sampler(Sampling()), mailbox, retry=backoff)
+    thread = threading.Thread(target=camera.run)
+    thread.start()
+    assert source.closed.wait(5)
+    camera.close()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert mailbox.finished
+
+
+def test_pictures_that_are_refused_are_the_source_s_fault() -> None:
+    """What the stages can't use comes back through the mailbox as a fault of this camera alone."""
+    mailbox = Mailbox(threading.Condition())
+    mailbox.refuse(BadData("pictures of this kind can't be scaled"))
+    with pytest.raises(BadData, match="this kind"):
+        capture([Script(2)], mailbox, retry=False).run()
