@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 _SMOOTHING = 0.1
 """Weight of the newest sample in the running means of the stage times."""
 _MARGIN_S = 0.002
-"""Prepared this much too early rather than too late: an idle engine costs more than a frame 2 ms older."""
+"""A frame is to be ready this long before the engine needs it, to begin with: an idle engine costs more."""
+_LATER, _EARLIER = 1.25, 0.99
+"""What the margin becomes when the engine had to wait for it, and when not: one frame in 23 is late, no more."""
 _IDLE_WAIT_S = 0.5
 """Longest wait without looking around: a lost wake-up must not be a hang."""
 _AHEAD = 2
@@ -122,6 +124,8 @@ class Overlap:
         self._jobs: deque[_Job] = deque()
         self._inbox: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._started_s = 0.0
+        self._margin_s = _MARGIN_S
+        self._preparing = False
         self._turn = 0
         self.times = StageTimes()
 
@@ -211,20 +215,23 @@ class Overlap:
         if self._eager or not self._jobs:
             return 0.0
         done_s = self._started_s + self.times.infer_s
-        return done_s - self.times.prepare_s - _MARGIN_S - self._clock()
+        return done_s - self.times.prepare_s - self._margin_s - self._clock()
 
     def _prepare(self, frame: Frame, lane: Lane) -> None:
         begin_s = self._clock()
+        self._preparing = True
         try:
             prepared = lane.stages.prepare(frame)
         except AgentError as fault:  # this camera's pictures are no good: the others go on
             lane.mailbox.refuse(fault)
+            self._preparing = False
             return
         self.times.prepare_s = _mean(self.times.prepare_s, self._clock() - begin_s)
         job = _Job(frame, lane, prepared)
         lane.in_work += 1
         self._jobs.append(job)
         self._inbox.put(job)
+        self._preparing = False
 
     def _finish(self, job: _Job) -> None:
         if job.outputs is None:
@@ -243,8 +250,16 @@ class Overlap:
             except Exception as fault:  # noqa: BLE001  it is raised again by the loop
                 job.fault = fault
             self.times.infer_s = _mean(self.times.infer_s, self._clock() - begin_s)
+            self._adjust_margin()
             with self._bell:
                 self._bell.notify_all()
+
+    def _adjust_margin(self) -> None:
+        """Learn, as the network ends, whether the next frame is ready when there is one."""
+        if not self._inbox.empty():
+            self._margin_s = max(_MARGIN_S / 2, self._margin_s * _EARLIER)
+        elif self._preparing or any(lane.mailbox.full for lane in self._lanes):
+            self._margin_s = min(self.times.infer_s / 2, self._margin_s * _LATER)
 
     def _wait(self) -> None:
         """Wait for a frame, a result, or the time to prepare."""

@@ -116,6 +116,30 @@ def test_a_live_engine_gets_the_newest_frame() -> None:
     assert stages.finished == [0, 5]
 
 
+def test_an_engine_that_had_to_wait_is_served_earlier() -> None:
+    """A frame that was there and not ready in time widens the margin; engines that never wait narrow it again."""
+    bell, engine, stages = threading.Condition(), HeldEngine(), Recorder()
+    mailbox = Mailbox(bell)
+    overlap = Overlap([(mailbox, stages)], engine, bell, eager=False, clock=lambda: 0.0)
+    overlap.times.infer_s = 1.0
+    mailbox.put(frame(0))
+    before_s = overlap._margin_s
+    overlap._adjust_margin()
+    assert overlap._margin_s > before_s
+    for _ in range(100):
+        overlap._adjust_margin()
+    assert overlap._margin_s == 0.5, "half an inference at most"
+    overlap._inbox.put(None)
+    for _ in range(1000):
+        overlap._adjust_margin()
+    assert 0 < overlap._margin_s <= before_s
+    mailbox.take()
+    overlap._inbox.get()
+    now_s = overlap._margin_s
+    overlap._adjust_margin()
+    assert overlap._margin_s == now_s, "without a frame nothing is to learn"
+
+
 def test_a_lone_frame_is_finished_without_waiting_for_the_next() -> None:
     """On a slow camera a result is used as soon as it is there."""
     bell, engine, stages = threading.Condition(), HeldEngine(), Recorder()
