@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 OUT    ?= out/demo
+# For cameras by picamera2 or GStreamer, which come from apt: make demo VENV_ARGS=--system-site-packages
+VENV_ARGS ?=
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer-binary
 
@@ -57,5 +59,5 @@ $(VENV)/.made:
 	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) here; apt install python3-venv, or name another: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "error: Python 3.10 or newer is needed, $(PYTHON) is $$($(PYTHON) -V 2>&1); name a newer one: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "error: $(PYTHON) can't make virtual environments; apt install python3-venv" >&2; exit 1; }
-	@$(PYTHON) -m venv --clear $(VENV)
+	@$(PYTHON) -m venv --clear $(VENV_ARGS) $(VENV)
 	@touch $@

@@ -22,6 +22,7 @@ Pace = Literal["realtime", "fastest"]
 class SourceStats:
     """What a source has met so far; each field written by one thread, read by anyone.
 
+    `codec` is the stream's, as FFmpeg names it, "" while unknown and for pictures that come uncompressed.
     `packets` and `frames` count all of the run. Dropped: `waited_for_key_frame` packets before the first key
     frame of a connection, `undecodable_packets`, `disordered_frames` that a damaged file gave out after later
     ones, and `late_packets` of a live source that the decoder was too far behind. `gaps` are steps of the PTS
@@ -33,6 +34,7 @@ class SourceStats:
     between two pictures, 0 where idle can't be.
     """
 
+    codec: str = ""
     packets: int = 0
     frames: int = 0
     waited_for_key_frame: int = 0

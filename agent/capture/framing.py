@@ -41,6 +41,7 @@ class Framing:
     def begin(self, session: Session) -> None:
         """Start, or go over to another connection: its own time line."""
         self._session = session
+        self._stats.codec = session.decoder.name
         self._timeline.begin(session.frame_rate_hz)
 
     def packet(self, arrival: Arrival) -> None:

@@ -83,7 +83,7 @@ def _watch(source: FrameSource, camera: CameraTarget) -> Observation:
     watched_s = time.monotonic() - first_s
     return Observation(
         live=source.live,
-        codec=_codec(source),
+        codec=source.stats.codec,
         frame=tally.last,
         frames=tally.count,
         watched_s=watched_s,
@@ -175,10 +175,3 @@ def _closing_after(source: FrameSource, limit_s: float) -> Iterator[Callable[[],
         yield closed.is_set
     finally:
         timer.cancel()
-
-
-def _codec(source: FrameSource) -> str:
-    """Return the name of the codec, "" where the source has none (raw frames, or a pipeline of its own)."""
-    session = getattr(source, "_session", None)  # a FrameSource knows frames; only FFmpeg's knows a codec
-    name = getattr(getattr(session, "decoder", None), "name", "")
-    return str(name)

