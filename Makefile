@@ -46,7 +46,7 @@ clean: ## remove the environments, build outputs and out/
 
 # The stamps say what was installed, and from which pyproject.toml.
 $(VENV)/.demo: pyproject.toml | $(VENV)/.made
-	@echo "Installing edge-agent into $(VENV) (about 100 MB of wheels; a minute or two) ..."
+	@echo "Installing edge-agent into $(VENV) (about 100 MB to download, 500 MB on disk; a minute or two) ..."
 	@$(PIP) -e '.[demo]'
 	@touch $@
 

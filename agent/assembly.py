@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from agent.bundle import Bundle
     from agent.config import Detect
 
+_MOST_LABELS = 10
+
 
 def open_model(path: Path, *, threads: int) -> tuple[Bundle, Engine]:
     """Load the bundle `path`, open an engine for it and try it out: the model is sound, or this raises.
@@ -55,7 +57,7 @@ def build_pipeline(
 
     Raises BadData when the model is not what its manifest says, BadConfig for labels that it does not have.
     """
-    _check_labels(detect, bundle.labels)
+    _check_labels(detect, bundle, camera)
     manifest = bundle.manifest
     tracking = options_for(detect, manifest.decoder.score_threshold)
     numbers = iter(range(1, sys.maxsize))
@@ -75,12 +77,19 @@ def build_pipeline(
     )
 
 
-def _check_labels(detect: Detect, known: Sequence[str]) -> None:
+def _check_labels(detect: Detect, bundle: Bundle, camera: str) -> None:
     """Raise BadConfig for a label in `detect` that the model does not have."""
-    zones = [label for zone in detect.zones for label in zone.labels]
-    for label in (*detect.labels, *detect.thresholds, *zones):
-        if label not in known:
-            close = difflib.get_close_matches(label, known, n=1) or list(known[:5])
-            raise BadConfig(
-                "label that the model does not have", seen=label, fix=f'did you mean "{close[0]}"?'
-            )
+    wanted = {"labels": detect.labels, "thresholds": tuple(detect.thresholds)}
+    wanted |= {f"zone {zone.name}": zone.labels for zone in detect.zones}
+    for key, labels in wanted.items():
+        for label in labels:
+            if label not in bundle.labels:
+                what = f"camera {camera}: {key}: {bundle.manifest.name} has no such label"
+                raise BadConfig(what, seen=label, fix=_known(label, bundle.labels))
+
+
+def _known(label: str, labels: Sequence[str]) -> str:
+    if close := difflib.get_close_matches(label, labels, n=1):
+        return f'did you mean "{close[0]}"?'
+    more = ", ..." if len(labels) > _MOST_LABELS else ""
+    return f"it has {', '.join(labels[:_MOST_LABELS])}{more}"

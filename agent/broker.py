@@ -12,6 +12,26 @@ from agent.urls import redact
 if TYPE_CHECKING:
     from pathlib import Path
 
+_FIXES = (
+    ("bad user name or password", "correct username and password_file"),
+    ("not authori", "give username and password_file (or user:password@ in the URL), and the right ones"),
+    ("client identifier", "choose another client_id"),
+    ("banned", "the broker has shut this client out: look at its log"),
+    ("refused", "check host and port, and that the broker runs and listens on the network"),
+    ("name or service", "check the host name, or give the address"),
+    ("name resolution", "check the host name and this device's DNS, or give the address"),
+    (
+        "certificate",
+        "give the authority of the broker's certificate as ca_file, and the name that it was issued for",
+    ),
+    ("ssl", "use mqtts:// (tls = true) only on the broker's TLS port, usually 8883"),
+    ("no connack", "check the port: something answers that is no MQTT broker, or wants TLS"),
+    ("closed the connection", "check the port: 1883 is usually plain, 8883 TLS; look at the broker's log"),
+    ("reset by peer", "check the port: 1883 is usually plain, 8883 TLS; look at the broker's log"),
+    ("connection lost", "check the port: 1883 is usually plain, 8883 TLS; look at the broker's log"),
+)
+_FIX = "check host, port and network"
+
 
 @dataclass(frozen=True, slots=True)
 class MqttOptions:
@@ -69,3 +89,8 @@ def parse_url(url: str, **more: Any) -> MqttOptions:
         "password": None if parts.password is None else unquote(parts.password),
     }
     return MqttOptions(parts.hostname, port or (8883 if tls else 1883), tls=tls, **{**login, **old, **more})
+
+
+def fix_for(error: str) -> str:
+    """Return what to do about a connection that ended in `error`, the words of the broker or the system."""
+    return next((fix for part, fix in _FIXES if part in error.lower()), _FIX)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from agent.backoff import LOGIN_WAIT_S
@@ -28,6 +30,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_WORKED_S = 60.0
+"""A source that worked for so long is no longer one that fails again and again."""
+_RELEASE_S = 1.0
+"""How often to look whether a driver that hangs has let its thread go: one, not one more for each try."""
+
 
 class Capture:
     """Reads frames, asks the sampler, and leaves what is kept in the mailbox. Runs in a thread of its own.
@@ -50,7 +57,7 @@ class Capture:
         self._lock = threading.Lock()
         self._source: FrameSource | None = None
         self._stop = threading.Event()
-        self._told = ""
+        self._told, self._opened_s = "", inf
         self.frames = self.not_sampled = self.failures = 0
 
     @property
@@ -66,7 +73,7 @@ class Capture:
         return source.stats.miss_window_s if source else 0.0
 
     def run(self) -> None:
-        """Read until the source ends or is closed; the mailbox is then closed. Raises AgentError."""
+        """Read until the source ends or is closed; the mailbox is then closed. Raises AgentError without retry."""
         be_nice(NICE_CAPTURE)
         try:
             while not self._ended():
@@ -82,15 +89,16 @@ class Capture:
                 self._source.close()
 
     def _ended(self) -> bool:
-        """Read one source; after a fault wait, and return False for another try. Raises AgentError."""
+        """Read one source; after a fault wait, and return False for another try. Raises what it met."""
         try:
             self._read()
-        except AgentError as fault:
-            if self._retry is None and not self._stop.is_set():
+        except Exception as fault:
+            if self._stop.is_set() and isinstance(fault, AgentError):
+                return True
+            if self._retry is None:
                 raise
-            if self._retry is not None and not self._stop.is_set():
-                self._wait_after(fault, self._retry)
-                return self._stop.is_set()
+            self._wait_after(fault, self._retry)
+            return self._stop.is_set()
         return True
 
     def _read(self) -> None:
@@ -98,8 +106,10 @@ class Capture:
             source = self._source = self._new_source()
         if self._stop.is_set():
             return
+        self._mailbox.forgive()
         try:
             source.open()
+            self._opened_s = time.monotonic()
             if self._told:
                 log.info("camera %s: works again", self._name)
                 self._told = ""
@@ -113,14 +123,21 @@ class Capture:
             self.frames += source.stats.frames
             log.debug("camera %s: %s", self._name, source.stats)
 
-    def _wait_after(self, fault: AgentError, retry: Backoff) -> None:
-        if self._source is not None and self._source.stats.frames:
+    def _wait_after(self, fault: Exception, retry: Backoff) -> None:
+        if time.monotonic() - self._opened_s >= _WORKED_S:
             retry.reset()
+        self._opened_s = inf
         self.failures += 1
-        if str(fault) != self._told:
-            log.warning("camera %s: %s", self._name, fault)
-            self._told = str(fault)
-        self._stop.wait(retry.next_s(at_least_s=LOGIN_WAIT_S if isinstance(fault, NotPermitted) else 0.0))
+        text = str(fault).removeprefix(f"camera {self._name}: ")
+        if not isinstance(fault, AgentError):  # of ours or of a library: the other cameras go on
+            text = f"{type(fault).__name__}: {text}"
+            log.debug("camera %s: internal error", self._name, exc_info=fault)
+        if text != self._told:
+            log.warning("camera %s: %s", self._name, text)
+            self._told = text
+        wait_s = retry.next_s(at_least_s=LOGIN_WAIT_S if isinstance(fault, NotPermitted) else 0.0)
+        while not self._stop.wait(wait_s) and self._source is not None and not self._source.released:
+            wait_s = _RELEASE_S
 
 
 class CameraStages:

@@ -67,13 +67,13 @@ def run(options: RunOptions, recorders: Sequence[Callable[[Result], None]] = ())
     Raises AgentError; TryAgain when messages are left for the next start.
     """
     sys.setswitchinterval(GIL_SWITCH_S)
-    with _signals() as happenings:
+    with _signals(reload=options.reload is not None) as happenings:
         following: RunOptions | None = options
         good: RunOptions | None = None
         while following is not None:
             service = _Service(following, recorders, happenings)
             try:
-                following, good = service.run(), following
+                following, good = service.run(), service.options
                 if following is not None:
                     log.info("reload: more than cameras is new: starting anew")
             except AgentError as fault:
@@ -101,12 +101,13 @@ class _Service:
         recorders: Sequence[Callable[[Result], None]],
         happenings: queue.SimpleQueue[Happening],
     ) -> None:
-        self._options, self._recorders, self._happenings = options, recorders, happenings
+        self.options, self._recorders, self._happenings = options, recorders, happenings
         self.started = False
+        self._late_fault: BaseException | None = None
 
     def run(self) -> RunOptions | None:
         """Run to the end; return what is to run instead, if that is why it ended. Raises AgentError."""
-        options = self._options
+        options = self.options
         with ExitStack() as stack:
             engines = stack.enter_context(
                 Engines(threads=options.threads, eager=options.pace == "fastest", tell=self._happenings.put)
@@ -117,16 +118,18 @@ class _Service:
             end = self._until_end(watch)
             watch.stop(watch.cameras, end.reason)
             drain_s = _RELOAD_DRAIN_S if end.following else options.config.limits.drain_s
-            drained = self._drain(outlet, drain_s if watch.inferred else 0.0)
+            drained = self._drain(outlet, drain_s if watch.inferred else 0.0, heed=end.following is None)
             waiting, reason = outlet.waiting(), outlet.publisher.state.last_error
-        if end.fault is not None:
-            raise end.fault
-        if end.following is None and not drained:
+        if end.following is None:
+            self._signalled()  # an engine may have failed on the last frames
+        if (fault := end.fault or self._late_fault) is not None:
+            raise fault
+        if end.following is None and waiting and not drained:
             raise _undelivered(options, waiting, reason)
         return end.following
 
     def _watch(self, engines: Engines, outlet: Outlet, stack: ExitStack) -> Watch:
-        options = self._options
+        options = self.options
         files = _files(options, engines, stack)
         floor = options.min_score if options.detections else 1.0
         return Watch(
@@ -138,12 +141,12 @@ class _Service:
         )
 
     def _until_end(self, watch: Watch) -> _End:
-        watch.apply(complete(self._options.config))
+        watch.apply(complete(self.options.config))
         self.started = True
         while True:
             what = self._happenings.get()
-            if what == _RELOAD.name and self._options.reload is not None:
-                if (following := self._reload(watch, self._options.reload)) is not None:
+            if what == _RELOAD.name and self.options.reload is not None:
+                if (following := self._reload(watch, self.options.reload)) is not None:
                     return _End("reload", following=following)
             elif isinstance(what, str):
                 return _End("shutdown")
@@ -152,7 +155,8 @@ class _Service:
             elif what.camera in watch.cameras:
                 if what.fault is not None:
                     return _End("failed", fault=what.fault)
-                watch.stop([what.camera], "end_of_stream")
+                if (refused := watch.stop([what.camera], "end_of_stream")) and self.options.reload is None:
+                    return _End("failed", fault=refused)
                 if not watch.cameras:
                     return _End("end_of_stream")
 
@@ -160,29 +164,34 @@ class _Service:
         """Take on new cameras; return the new options when more than cameras is new. A bad file changes nothing."""
         try:
             options = load()
-            if _fixed(options) != _fixed(self._options):
+            if _fixed(options) != _fixed(self.options):
                 return options
-            watch.apply(complete(options.config))
+            done = watch.apply(complete(options.config))
         except AgentError as fault:
             log.error("reload: %s (the configuration before it stays)", fault)
             return None
-        self._options = options
-        log.info("reloaded: %s", ", ".join(camera.config.name for camera in watch.cameras) or "no camera")
+        self.options = options
+        log.info("reloaded: %s", done)
         return None
 
-    def _drain(self, outlet: Outlet, drain_s: float) -> bool:
-        """Deliver what is left for at most `drain_s`, or until another signal; return whether all arrived."""
+    def _drain(self, outlet: Outlet, drain_s: float, *, heed: bool) -> bool:
+        """Deliver what is left for at most `drain_s`, or until another signal; return whether all arrived.
+
+        Without `heed`, on a reload, what happens meanwhile is left to the configuration that follows.
+        """
         deadline_s = time.monotonic() + max(drain_s, _DRAIN_STEP_S)
-        while (rest_s := deadline_s - time.monotonic()) > 0 and not self._signalled():
+        while (rest_s := deadline_s - time.monotonic()) > 0 and not (heed and self._signalled()):
             if outlet.drain(min(_DRAIN_STEP_S, rest_s)):
                 return True
         return False
 
     def _signalled(self) -> bool:
-        """Return whether another signal to stop came; what else has happened is over."""
+        """Return whether another signal to stop came, and keep a fault; what else has happened is over."""
         seen = False
         while not self._happenings.empty():
             what = self._happenings.get()
+            if isinstance(what, BaseException):
+                self._late_fault = self._late_fault or what
             seen |= isinstance(what, str) and what != _RELOAD.name
         return seen
 
@@ -205,12 +214,16 @@ def _undelivered(options: RunOptions, waiting: int, reason: str) -> AgentError:
 
 
 @contextmanager
-def _signals() -> Iterator[queue.SimpleQueue[Happening]]:
-    """Yield a queue in which SIGTERM, SIGINT and SIGHUP show up (SimpleQueue.put is safe in a signal handler)."""
+def _signals(*, reload: bool) -> Iterator[queue.SimpleQueue[Happening]]:
+    """Yield a queue in which SIGTERM, SIGINT and SIGHUP show up (SimpleQueue.put is safe in a signal handler).
+
+    What is ignored stays so (nohup, background jobs of a shell), SIGHUP with `reload` apart.
+    """
     happenings: queue.SimpleQueue[Happening] = queue.SimpleQueue()
     before = {
         number: signal.signal(number, lambda n, _: happenings.put(signal.Signals(n).name))
         for number in (*_STOP, _RELOAD)
+        if signal.getsignal(number) is not signal.SIG_IGN or (reload and number is _RELOAD)
     }
     try:
         yield happenings

@@ -35,7 +35,7 @@ class EngineRoom:
         self.bundle, self.engine = bundle, engine
         self.bell = threading.Condition()
         self.overlap = Overlap([], engine, self.bell, eager=eager, nice=NICE_STAGES, stay=True)
-        self._tell = tell
+        self._tell, self._left = tell, False
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._thread.start()
 
@@ -51,6 +51,7 @@ class EngineRoom:
         self.overlap.close()
         self._thread.join(_END_S)
         if self._thread.is_alive():
+            self._left = True
             log.error("the engine of %s does not end: going without it", self.bundle.manifest.name)
         else:
             self.engine.close()
@@ -59,7 +60,8 @@ class EngineRoom:
         try:
             self.overlap.run()
         except BaseException as fault:  # noqa: BLE001  it is raised again in the main thread
-            self._tell(fault)
+            if not self._left:
+                self._tell(fault)
 
 
 class Engines:

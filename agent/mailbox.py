@@ -69,6 +69,16 @@ class Mailbox:
             self._fault = fault
             self._bell.notify_all()
 
+    def forgive(self) -> None:
+        """Take back what the source before this one was refused with."""
+        with self._bell:
+            self._fault = None
+
+    @property
+    def fault(self) -> AgentError | None:
+        """What was refused and not raised yet."""
+        return self._fault
+
     def close(self) -> None:
         """End the source side: what is in the slot can still be taken."""
         with self._bell:

@@ -20,6 +20,7 @@ from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from agent.backoff import Backoff
+from agent.broker import fix_for
 from agent.errors import BadConfig
 from agent.transport import Link, Message, Outcome, Presence, Report
 
@@ -198,7 +199,7 @@ class MqttTransport:
         try:
             client.connect(self._options.host, self._options.port, self._options.keepalive_s, **self._clean())
         except (OSError, ValueError) as fault:
-            self._drop(f"{fault}" or type(fault).__name__)
+            self._drop(getattr(fault, "strerror", None) or str(fault) or type(fault).__name__)
 
     def _clean(self) -> dict[str, Any]:
         return {"clean_start": True} if self._protocol is _V5 else {}
@@ -274,7 +275,7 @@ class MqttTransport:
             self._drop(self._how_lost(reason), next_protocol=other)
         elif reason.value == _TAKEN_OVER:
             why = f"another client uses the same device name ({self._options.client_id})"
-            self._drop(f"{why} and took the connection: give one of them another --device", contested=True)
+            self._drop(f"{why} and took the connection: give one of them another device name", contested=True)
         else:
             if reason.value == _TOO_LARGE:
                 self._reject_largest(f"the broker disconnected: {reason}")
@@ -291,7 +292,7 @@ class MqttTransport:
             return lost
         return (
             f"{lost}, soon after each connect; if another client uses the same device name"
-            f" ({self._options.client_id}), give one of them another --device"
+            f" ({self._options.client_id}), give one of them another device name"
         )
 
     def _reject_largest(self, detail: str) -> None:
@@ -332,7 +333,9 @@ class MqttTransport:
         self._forget_connection()
         self._next_try_s = self._clock() + wait_s
         if why != self._error:
-            log.warning("broker %s: %s; messages are kept and sent later", self._options.where, why)
+            log.warning(
+                "broker %s: %s; %s; messages are kept and sent later", self._options.where, why, fix_for(why)
+            )
         log.debug("broker %s: next try in %.1f s", self._options.where, wait_s)
         self._error = why
 

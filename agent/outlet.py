@@ -20,7 +20,7 @@ from agent.topics import Topics
 from agent.transport import Presence, Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from agent.broker import MqttOptions
 
@@ -61,22 +61,23 @@ def open_outlet(
     Raises CannotCreate, TryAgain (another agent has this outbox), BadConfig.
     """
     topics, identity = Topics.of(device, root=topic_root), wire.Identity(device, wire.boot_id())
-    with _outbox_file(broker, sink, state_dir) as path:
-        transport_for = _way_out(broker, sink)
-        with Outbox(path, device=device, gap_topic=topics.gap, max_bytes=max_bytes) as outbox:
-            presence = Presence(
-                topics.status,
-                birth=wire.encode_birth(
-                    identity, version=__version__, epoch=outbox.epoch, previous=outbox.previous
-                ),
-                will=wire.encode_offline(identity, version=__version__, epoch=outbox.epoch),
-            )
-            publisher = Publisher(outbox, transport_for(presence), presence=presence)
-            publisher.start()
-            try:
-                yield Outlet(outbox, publisher, topics, identity)
-            finally:
-                publisher.stop()
+    with (
+        _outbox_file(broker, sink, state_dir) as path,
+        Outbox(path, device=device, gap_topic=topics.gap, max_bytes=max_bytes) as outbox,
+    ):
+        presence = Presence(
+            topics.status,
+            birth=wire.encode_birth(
+                identity, version=__version__, epoch=outbox.epoch, previous=outbox.previous
+            ),
+            will=wire.encode_offline(identity, version=__version__, epoch=outbox.epoch),
+        )
+        publisher = Publisher(outbox, _transport(broker, sink, presence), presence=presence)
+        publisher.start()
+        try:
+            yield Outlet(outbox, publisher, topics, identity)
+        finally:
+            publisher.stop()
 
 
 @contextmanager
@@ -90,12 +91,11 @@ def _outbox_file(broker: MqttOptions | None, sink: str, state_dir: Path) -> Iter
     yield _made(state_dir) / name
 
 
-def _way_out(broker: MqttOptions | None, sink: str) -> Callable[[Presence], Transport]:
-    """Return what makes the transport once the outbox has its epoch. Raises CannotCreate."""
+def _transport(broker: MqttOptions | None, sink: str, presence: Presence) -> Transport:
+    """Return what carries the messages. Raises CannotCreate."""
     if broker is not None:
-        return lambda presence: MqttTransport(broker, presence=presence)
-    file = FileTransport("-" if sink == "-" else Path(sink))
-    return lambda _: file
+        return MqttTransport(broker, presence=presence)
+    return FileTransport("-" if sink == "-" else Path(sink))
 
 
 def _key(sink: str) -> str:

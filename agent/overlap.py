@@ -125,7 +125,7 @@ class Overlap:
         self._inbox: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._started_s = 0.0
         self._margin_s = _MARGIN_S
-        self._preparing = False
+        self._preparing = self._over = False
         self._turn = 0
         self.times = StageTimes()
 
@@ -138,8 +138,13 @@ class Overlap:
         """Serve one more camera, from any thread; it leaves by itself when its mailbox is finished."""
         lane = Lane(mailbox, stages)
         with self._bell:
-            self._lanes = (*self._lanes, lane)
+            if self._over:
+                lane.done.set()
+            else:
+                self._lanes = (*self._lanes, lane)
             self._bell.notify_all()
+        if self._over:
+            mailbox.close()
         return lane
 
     def close(self) -> None:
@@ -159,10 +164,12 @@ class Overlap:
                 pass
         finally:
             self._inbox.put(None)
-            engine_thread.join()
+            with self._bell:
+                self._over = True
             for lane in self._lanes:
                 lane.mailbox.close()  # nobody takes frames any more: capture must not wait for that
                 lane.done.set()
+            engine_thread.join()
 
     def _step(self) -> bool:
         """Do what is most pressing: an engine without a next frame, then a result; return False at the end."""
@@ -229,17 +236,20 @@ class Overlap:
         self.times.prepare_s = _mean(self.times.prepare_s, self._clock() - begin_s)
         job = _Job(frame, lane, prepared)
         lane.in_work += 1
+        if not self._jobs:
+            self._started_s = self._clock()  # the engine's thread may begin only after the next look
         self._jobs.append(job)
         self._inbox.put(job)
         self._preparing = False
 
     def _finish(self, job: _Job) -> None:
         if job.outputs is None:
-            raise job.fault or RuntimeError("the engine gave nothing")
+            raise job.fault or AssertionError("a job that is done has outputs or a fault")
         begin_s = self._clock()
         job.lane.stages.finish(job.frame, job.prepared.geometry, job.outputs)
         job.lane.in_work -= 1
         self.times.finish_s = _mean(self.times.finish_s, self._clock() - begin_s)
+        self._let_go()  # here too: a loop that always has a frame never gets to the end of a step
 
     def _run_engine(self) -> None:
         """Be the engine thread: run the network on one job after the other."""

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from agent.backends.runtimes import try_runtimes
 from agent.backends.usable import Backend, usable_backends
@@ -18,7 +18,8 @@ from agent.select import Plan, plan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import TextIO
+
+    from rich.console import Console
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -45,18 +46,17 @@ def probe(bundle: Path, root: Path = Path("/")) -> Report:
     return Report(board, read_sensors(root), backends, f"{manifest.name} {manifest.version}", chosen)
 
 
-def print_report(report: Report, out: TextIO) -> None:
-    """Print the report as tables, in 80 columns when `out` is no terminal."""
-    console = Console(file=out, markup=False, highlight=False, emoji=False)
+def print_report(report: Report, console: Console) -> None:
+    """Print the report as tables, in 80 columns where there is no terminal."""
     console.print(_table(None, _device_rows(report)))
     for problem in report.board.problems:
-        console.print(f"! {problem.what}; {problem.fix}", style="bold red")
+        console.print(f"! {problem.what}; {problem.fix}", style="bold red", markup=False)
     runs = [
         (b.name, "yes" if b.usable else "no", b.version or "", _why(b.reason, b.fix)) for b in report.backends
     ]
     console.print()
     console.print(_table(("backend", "runs", "version", ""), runs))
-    console.print(f"\nplan for {report.model}", style="bold")
+    console.print(f"\nplan for {report.model}", style="bold", markup=False)
     console.print(_table(None, _plan_rows(report.plan)))
 
 
@@ -110,5 +110,5 @@ def _table(head: tuple[str, ...] | None, rows: Sequence[tuple[str, ...]]) -> Tab
     for index, name in enumerate(head or ("",) * 2):
         table.add_column(name, no_wrap=index == 0, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     return table

@@ -106,6 +106,11 @@ class Camera:
         """Frames inferred so far."""
         return self._stages.inferred
 
+    @property
+    def refused(self) -> AgentError | None:
+        """Why the last picture could not be used; while the source goes on, it hears of it itself."""
+        return self._mailbox.fault
+
     def start(self, ended: Callable[[Ended], None]) -> None:
         """Begin to capture; `ended` is called, on the capture thread, when that is over."""
 
@@ -125,11 +130,10 @@ class Camera:
         """Let the source go; what was captured is still inferred."""
         self._capture.close()
 
-    def stop(self, reason: str) -> None:
+    def stop(self, reason: str, deadline_s: float) -> None:
         """Close, wait for the last frame to be finished, and end the open events with `reason`."""
         self.close()
-        deadline_s = time.monotonic() + _END_S
-        self._thread.join(_END_S)
+        self._thread.join(max(0.0, deadline_s - time.monotonic()))
         if self._thread.is_alive():
             log.error("camera %s: capture does not end: going without it", self.config.name)
             self._mailbox.close()
@@ -200,11 +204,13 @@ class Watch:
         """Frames inferred so far, of all cameras there ever were."""
         return self._inferred_before + sum(camera.inferred for camera in self.cameras)
 
-    def apply(self, wanted: Sequence[CameraConfig]) -> None:
+    def apply(self, wanted: Sequence[CameraConfig]) -> str:
         """Run exactly the cameras `wanted`, complete ones: who is unchanged goes on undisturbed.
 
-        Raises AgentError, with nothing changed, when a model or setting of a new one is no good.
+        Returns what was done, in words. Raises AgentError, with nothing changed, when a model or setting of a new
+        one is no good.
         """
+        before = set(self._cameras)
         same = {camera.config.name for camera in self.cameras if camera.config in wanted}
         try:
             fresh = [self._camera(config) for config in wanted if config.name not in same]
@@ -216,16 +222,25 @@ class Watch:
             self._cameras[camera.config.name] = camera
             camera.start(self._ended)
         self._engines.keep({bundle_path(config) for config in wanted})
+        after = set(self._cameras)
+        done = {"new": after - before, "gone": before - after, "changed": before & after - same}
+        told = [f"{what}: {', '.join(sorted(names))}" for what, names in done.items() if names]
+        return "; ".join(told) or "no camera changed"
 
-    def stop(self, cameras: Iterable[Camera], reason: str) -> None:
-        """Stop `cameras`, all at the same time, and end their open events with `reason`."""
+    def stop(self, cameras: Iterable[Camera], reason: str) -> AgentError | None:
+        """Stop `cameras`, all at the same time, and end their open events with `reason`.
+
+        Returns why a last picture could not be used, if one could not.
+        """
         leaving = [camera for camera in cameras if self._cameras.get(camera.config.name) is camera]
+        deadline_s = time.monotonic() + _END_S
         for camera in leaving:
             camera.close()
         for camera in leaving:
-            camera.stop(reason)
+            camera.stop(reason, deadline_s)
             self._inferred_before += camera.inferred
             del self._cameras[camera.config.name]
+        return next((camera.refused for camera in leaving if camera.refused), None)
 
     def _camera(self, config: CameraConfig) -> Camera:
         self._starts[config.name] += 1

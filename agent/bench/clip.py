@@ -50,9 +50,14 @@ class ClipFacts(msgspec.Struct, frozen=True):
 
 
 def default_cache() -> Path:
-    """Return where the clips made are kept."""
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "edge-agent" / "bench"
+    """Return where the clips made are kept. Raises UsageError for a user without a home."""
+    if home := os.environ.get("XDG_CACHE_HOME"):
+        return Path(home) / "edge-agent" / "bench"
+    try:
+        return Path.home() / ".cache" / "edge-agent" / "bench"
+    except RuntimeError as error:
+        fix = "name a folder by --cache"
+        raise UsageError("no folder for the clips: this user has no home", fix=fix) from error
 
 
 def own_clip(source: str) -> Path:

@@ -43,6 +43,8 @@ class FirstFrames:
         self._seen = 0
         self.took_s: list[float] = []
 
+    released = True
+
     @property
     def live(self) -> bool:
         """It is a clip."""
@@ -89,6 +91,8 @@ class LoopedCamera:
         self._clip, self._hz = clip, hz
         self._stop = threading.Event()
         self.stats = SourceStats()
+
+    released = True
 
     @property
     def live(self) -> bool:

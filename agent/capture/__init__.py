@@ -86,6 +86,11 @@ class FrameSource(Protocol):
         """Number of frames of a file, as far as its container tells; 0 when unknown or live."""
         ...
 
+    @property
+    def released(self) -> bool:
+        """No thread of it runs any more; after `close()` this may take as long as a driver hangs."""
+        ...
+
     def open(self) -> None:
         """Connect and find the video stream. Raises AgentError; ServiceAway soon after a `close()`."""
         ...

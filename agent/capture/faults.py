@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 NOT_FOUND = (av.error.FileNotFoundError, av.error.HTTPNotFoundError)
 REFUSED_LOGIN = (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError)
 FIX_FILE = "give a video file that ffprobe can read"
-FIX_LOGIN = "check the user and password in the URL"
+FIX_LOGIN = "give the right user and password, as username and password_file or in the URL"
 FIX_NETWORK = "check the address, the network and that the camera is on"
 
 

@@ -81,7 +81,8 @@ class Sizes:
     raise the threshold (`trust`), true ones lower it again.
     """
 
-    WINDOW, FROM, RECENT = 128, 24, 3
+    WINDOW, FROM, RECENT, STEP = 128, 24, 3, 8
+    """Packets of which the usual is made, from how many on, how many must be larger, how often it is renewed."""
     SPREADS = 4.0
     LEAST = 0.6
     """The least jump, in octaves: half as large again."""
@@ -89,7 +90,7 @@ class Sizes:
     def __init__(self) -> None:
         self._usual: deque[float] = deque(maxlen=self.WINDOW)
         self._recent: deque[float] = deque(maxlen=self.RECENT)
-        self._doubt = 1.0
+        self._doubt, self._level, self._since = 1.0, 0.0, self.STEP
 
     def jumped(self, size_bytes: int) -> bool:
         """Note the next packet; tell whether it and those just before it are a jump."""
@@ -98,7 +99,10 @@ class Sizes:
         self._recent.append(log2(size_bytes + 1))
         if len(self._usual) < self.FROM:
             return False
-        usual = _median(self._usual)
+        self._since += 1
+        if self._since >= self.STEP:
+            self._level, self._since = _median(self._usual), 0
+        usual = self._level
         above = _median(self._recent) - usual
         if above <= self.LEAST * self._doubt:
             return False

@@ -11,6 +11,7 @@ import logging
 import random
 import threading
 import time
+from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
@@ -82,6 +83,7 @@ class GrabSource:
         )
         self._steps, self._last_s = Steps(), float("-inf")
         self._format: tuple[int, int, str] | None = None
+        self._called_s: float | None = None
         self._stop = threading.Event()
         self._hand_over = HandOver(self.stats)
         self._first: SimpleQueue[Grabber | BaseException] = SimpleQueue()
@@ -139,10 +141,28 @@ class GrabSource:
                 grab = self._hand_over.take(POLL_S)
                 if grab is not None and not self._stop.is_set():
                     yield self._frame(grab)
+                elif grab is None:
+                    self._check_driver()
         except EOFError:
             return
         finally:
             self.close()
+
+    def _check_driver(self) -> None:
+        """Raise ServiceAway when the driver has not come back from a call for long."""
+        called_s, limit_s = self._called_s, self._options.open_timeout_s + self._options.stall_timeout_s
+        if called_s is not None and self._now() - called_s > limit_s:
+            self.stats.stalls += 1
+            fix = "unplug and replug the camera, or restart the device"
+            raise ServiceAway("the driver does not answer", seen=redact(self._url), fix=fix)
+
+    @contextmanager
+    def _in_driver(self) -> Iterator[None]:
+        self._called_s = self._now()
+        try:
+            yield
+        finally:
+            self._called_s = None
 
     def close(self) -> None:
         """End `open()` and `frames()` soon, from any thread; may be called twice, and before `open()`."""
@@ -151,6 +171,11 @@ class GrabSource:
         self._hand_over.end(discard=True)
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(JOIN_S)
+
+    @property
+    def released(self) -> bool:
+        """No thread of this source runs (any more)."""
+        return not self._thread.is_alive()
 
     def _frame(self, grab: Grab) -> Frame:
         arrived_s, seq, live = self._now(), self.stats.frames, self.live
@@ -190,7 +215,8 @@ class GrabSource:
 
     def _opened(self) -> Grabber:
         """Return the open device once it has given a picture. Raises AgentError."""
-        grabber = self._connect(self.stats, self._stop.is_set)
+        with self._in_driver():
+            grabber = self._connect(self.stats, self._stop.is_set)
         try:
             self._grab(grabber, limit_s=self._options.open_timeout_s, once=True)
         except EOFError:
@@ -223,7 +249,8 @@ class GrabSource:
     def _grab(self, grabber: Grabber, *, limit_s: float, once: bool = False) -> None:
         last_s = self._now()
         while not self._stop.is_set():
-            grab = grabber.grab(POLL_S)
+            with self._in_driver():
+                grab = grabber.grab(POLL_S)
             if grab is not None:
                 self.stats.packets += 1
                 self._hand_over.put(grab, replace=grabber.live)

@@ -144,6 +144,7 @@ class IdleDecoder:
             yield from self._pass(end)
             decoder.flush_buffers()
             self._resting = True
+            log.info("camera %s: idle, key frames alone are decoded", self._camera)
         pictures = [*self._decode(arrival), *self._decode(end)]
         decoder.flush_buffers()
         shown = next((picture for picture in pictures if _is_whole(picture)), None)
@@ -170,7 +171,7 @@ class IdleDecoder:
         base_pts = kept[0].packet.pts if kept and kept[0].packet else None
         self._from_pts = None if base_pts is None else base_pts + (base_pts == self._given_pts)
         self._settle()
-        log.debug("camera %s: awake, %d packets at once", self._camera, len(kept))
+        log.info("camera %s: awake, all is decoded", self._camera)
         for arrival in kept:
             yield from self._pass(arrival)
 
@@ -208,7 +209,7 @@ def _time_s(arrival: Arrival) -> float | None:
     if session.live and not session.timed:
         return arrival.arrived_s
     ticks = packet.pts if packet.dts is None else packet.dts
-    return float(ticks * session.time_base)
+    return session.seconds(ticks)
 
 
 def _is_whole(picture: VideoFrame) -> bool:

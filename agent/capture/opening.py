@@ -60,6 +60,10 @@ class Session:
     frame_count: int
     duration_s: float
 
+    def seconds(self, ticks: int) -> float:
+        """Return the time of a PTS or DTS, rounded once."""
+        return ticks * self.time_base.numerator / self.time_base.denominator
+
     def close(self) -> None:
         """Release the connection; packets and frames that were handed out stay valid."""
         self.container.close()

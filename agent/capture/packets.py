@@ -105,6 +105,9 @@ class PacketQueue:
         self._began_s = 0.0
         self.dropped = 0
 
+    def __len__(self) -> int:
+        return len(self._items)
+
     def put(self, item: Arrival) -> None:
         """Append `item`, waiting for room or making some."""
         with self._changed:

@@ -98,7 +98,7 @@ class PicameraGrabber:
 
     def close(self) -> None:
         """Stop the camera and release it, with a request that has come by now."""
-        with contextlib.suppress(AttributeError):  # not in every version; `stop` would wait for the capture
+        with contextlib.suppress(AttributeError, RuntimeError):  # not in every version; `stop` would wait
             self._camera.cancel_all_and_flush()
         with contextlib.suppress(RuntimeError, OSError):
             self._camera.stop()

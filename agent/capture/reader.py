@@ -64,6 +64,16 @@ class Reader:
         """Packets thrown away so far because the consumer was too far behind."""
         return self._queue.dropped
 
+    @property
+    def waiting(self) -> bool:
+        """A packet is there."""
+        return len(self._queue) > 0
+
+    @property
+    def alive(self) -> bool:
+        """The thread runs."""
+        return self._thread.is_alive()
+
     def start(self) -> Session:
         """Start the thread; return the first session.
 

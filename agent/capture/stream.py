@@ -35,6 +35,8 @@ MAX_BAD_PACKETS = 300
 EARLY_END_S = 1.5
 KEY_FRAME_PATIENCE_S = 60.0
 """So long a camera may take for its next key frame; some send one every 20 s."""
+IDLE_NAP_S = 0.2
+"""In idle packets are taken in bursts of so much: to wake up for each costs more than to look at it."""
 log = logging.getLogger(__name__)
 
 
@@ -132,6 +134,11 @@ class StreamSource:
         if self._reader is not None:
             self._reader.close()
 
+    @property
+    def released(self) -> bool:
+        """No thread of this source runs (any more)."""
+        return self._reader is None or not self._reader.alive
+
     def _new_reader(self) -> Reader:
         options = self._options
         backoff = Backoff(first_s=options.backoff_first_s, max_s=options.backoff_max_s, rng=self._rng)
@@ -170,7 +177,10 @@ class StreamSource:
                     self._idle.restart()
                 log.warning("camera %s: decoding falls behind the stream: packets dropped", self._camera)
             yield arrival
-            rare = self._awaiting_key or (self._idle is not None and self._idle.idle)
+            idle = self._idle is not None and self._idle.idle
+            if idle and self.live and not self._reader.waiting:
+                self._stop.wait(IDLE_NAP_S)
+            rare = self._awaiting_key or idle
             patience_s = KEY_FRAME_PATIENCE_S if rare else self._options.stall_timeout_s
             if self.live and self._now() - self._last_progress_s > patience_s:
                 self._give_up(arrival.session)

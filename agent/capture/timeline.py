@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from agent.capture.opening import Session
 
 
+PACE_FROM_S = 0.2
+"""Packets that are not decoded are read in bursts of so much: to wake up for each costs more than to read it."""
 PACE_STEP_S = 1.0
 """A step ahead in a clip may be longer than that: it is a jump."""
 
@@ -74,7 +76,7 @@ class Timeline:
 
     def skip(self, ticks: int, session: Session, *, arrived_s: float) -> None:
         """Note a frame that is not decoded: it is no gap. Not for one before the last that was placed."""
-        pts_s = arrived_s if session.live and not session.timed else float(ticks * session.time_base)
+        pts_s = arrived_s if session.live and not session.timed else session.seconds(ticks)
         if self._steps.last_pts_s is None or pts_s > self._steps.last_pts_s:
             self._map(pts_s, arrived_s, live=session.live)
 
@@ -82,10 +84,10 @@ class Timeline:
         """Wait until a packet of a clip is due that may never be decoded, at realtime pace, PACE_STEP_S at most."""
         if session.live or self._pace == "fastest" or self._clip_to_now_s is None:
             return
-        due_s = float(ticks * session.time_base) + self._clip_clock.shift_s + self._clip_to_now_s
-        early_s = min(due_s - self._now(), PACE_STEP_S)
-        if early_s > 0:
-            self._wait(early_s)
+        due_s = session.seconds(ticks) + self._clip_clock.shift_s + self._clip_to_now_s
+        early_s = due_s - self._now()
+        if early_s > PACE_FROM_S:
+            self._wait(min(early_s, PACE_STEP_S))
 
     def _map(self, pts_s: float, arrived_s: float, *, live: bool) -> float:
         """Return the monotonic time of the next frame of a live source, the continuous time of one of a clip."""
@@ -103,7 +105,7 @@ class Timeline:
         if ticks is None:
             self._stats.pts_missing += 1
             return self._steps.next_pts_s()
-        return float(ticks * session.time_base)  # a frame of a flush has none of its own
+        return session.seconds(ticks)  # a frame of a flush has none of its own
 
     def _wait_until_due(self, clip_s: float) -> float:
         if self._clip_to_now_s is None:

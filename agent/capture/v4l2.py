@@ -99,7 +99,8 @@ class V4l2Grabber:
         with contextlib.suppress(OSError):
             fcntl.ioctl(self._fd, videodev.STREAMOFF, ctypes.c_int(videodev.CAPTURE))
         for mapping in self._maps:
-            mapping.close()
+            with contextlib.suppress(BufferError):  # a picture that failed half-way still looks into it
+                mapping.close()
         self._maps.clear()
         os.close(self._fd)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent import __version__
+from agent.broker import fix_for
 from agent.check.finding import Finding, fault, ok, warning
 from agent.mqtt import MqttTransport
 from agent.transport import Message, Outcome, Report
@@ -21,26 +21,6 @@ _SECOND_TRY_S = 3.0
 """After a failure: enough for a second connection, with MQTT 3.1.1 where 5 was met with silence."""
 _ANSWER_S = 10.0
 _POLL_S = 0.1
-_FIXES = (
-    ("bad user name or password", "correct username and password_file"),
-    ("not authori", "give this device a login: username and password_file, or user:password@ in the URL"),
-    ("client identifier", "choose another client_id"),
-    ("banned", "the broker has shut this client out: look at its log"),
-    ("refused", "check host and port, and that the broker runs and listens on the network"),
-    ("name or service", "check the host name, or give the address"),
-    ("name resolution", "check the host name and this device's DNS, or give the address"),
-    (
-        "certificate",
-        "give the authority of the broker's certificate as ca_file, and the name that it was issued for",
-    ),
-    ("ssl", "use mqtts:// (tls = true) only on the broker's TLS port, usually 8883"),
-    ("no connack", "check the port: something answers that is no MQTT broker, or wants TLS"),
-    ("closed the connection", "check the port: 1883 is usually plain, 8883 TLS; look at the broker's log"),
-    ("reset by peer", "check the port: 1883 is usually plain, 8883 TLS; look at the broker's log"),
-    ("connection lost", "check the port: 1883 is usually plain, 8883 TLS; look at the broker's log"),
-)
-_ERRNO = re.compile(r"\[Errno -?\d+\] ")
-_FIX = "check host, port and network"
 
 
 def limit_s(options: MqttOptions) -> float:
@@ -60,18 +40,13 @@ def check(options: MqttOptions, *, base: str) -> list[Finding]:
     try:
         error = _connect(transport, own.connect_timeout_s)
         if error:
-            return [fault(WHAT, f"{own.where}: {_ERRNO.sub('', error)}", fix=fix_for(error))]
+            return [fault(WHAT, f"{own.where}: {error}", fix=fix_for(error))]
         protocol, began_s = transport.link.protocol, time.monotonic()
         report = _publish(transport, f"{base}/check")
         took_ms = (time.monotonic() - began_s) * 1e3
     finally:
         transport.close()
     return _verdict(own, report, protocol=protocol, topic=f"{base}/check", took_ms=took_ms)
-
-
-def fix_for(error: str) -> str:
-    """Return what to do about a connection that ended in `error`, the words of the broker or the system."""
-    return next((fix for part, fix in _FIXES if part in error.lower()), _FIX)
 
 
 def _connect(transport: MqttTransport, limit_s: float) -> str:

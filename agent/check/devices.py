@@ -23,8 +23,14 @@ _VCIO = "dev/vcio"
 _LOCAL = ("v4l2", "picamera", "csi", "gstreamer")
 _NEEDED = {"picamera": ("dev/media*", "dev/dma_heap/*"), "csi": ("dev/video*",)}
 """What must be there, by glob below /; any file of a glob will do."""
-_WANTED = {"gstreamer": ("dev/dri/renderD*", "dev/nvmap"), "csi": ("dev/dri/renderD*", "dev/nvmap")}
-"""What must be usable where it is there: hardware decoders and the Jetson's camera stack."""
+_WANTED = {"csi": ("dev/dri/renderD*", "dev/nvmap")}
+"""What must be usable where it is there: the Jetson's camera stack."""
+_HARDWARE = {
+    r"nv\w*": ("dev/dri/renderD*", "dev/nvmap"),
+    r"vaapi\w+|va(?:h26[45]|vp[89]|av1|jpeg|mpeg2)\w*": ("dev/dri/renderD*",),
+    r"v4l2\w+dec": ("dev/video*",),
+}
+"""What the elements of a GStreamer pipeline that use hardware open, by their names."""
 
 
 def check(cameras: Sequence[CameraTarget], *, root: Path = Path("/")) -> list[Finding]:
@@ -50,6 +56,8 @@ def _camera(camera: CameraTarget, root: Path) -> list[Finding]:
     what = f"{camera.what} device"
     if scheme == "v4l2":
         return [_file(what, root / urlsplit(camera.url).path.lstrip("/"))]
+    if scheme == "gstreamer":
+        return _pipeline(what, camera.url.partition(":")[2], root)
     missing = [pattern for pattern in _NEEDED.get(scheme, ()) if not any(root.glob(pattern))]
     if missing:
         fix = "check the ribbon cable; `edge-agent cameras` lists what is attached"
@@ -60,6 +68,18 @@ def _camera(camera: CameraTarget, root: Path) -> list[Finding]:
         if found and not any(map(_usable, found)):
             rows.append(fault(what, f"{found[0]}: not permitted", fix=_join(found[0])))
     return rows or [ok(what, "its device files can be opened")]
+
+
+def _pipeline(what: str, pipeline: str, root: Path) -> list[Finding]:
+    """Warn of what a hardware element of `pipeline` may not open; others need no device that we know of."""
+    rows = []
+    for names, patterns in _HARDWARE.items():
+        element = re.search(rf"(?:^|!)\s*({names})(?=\s|!|$)", pipeline)
+        for found in (sorted(root.glob(pattern)) for pattern in (patterns if element else ())):
+            if element and found and not any(map(_usable, found)):
+                text = f"{found[0]}: not permitted; {element[1]} needs it"
+                rows.append(warning(what, text, fix=_join(found[0])))
+    return rows
 
 
 def _file(what: str, path: Path) -> Finding:

@@ -14,7 +14,7 @@ from agent.errors import AgentError
 from agent.hardware import usable_cpus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from agent.check.camera import Observation
@@ -27,7 +27,9 @@ _HANGS_CAMERA = "check the address and the network; ping the camera"
 _HANGS_DISK = "the disk or network share does not answer: check its cable, power and the kernel's log"
 
 
-def read_config(path: Path, *, device: str, state_dir: Path, threads: int) -> tuple[Finding, Target | None]:
+def read_config(
+    path: Path, *, device: str, state_dir: Callable[[], Path], threads: int
+) -> tuple[Finding, Target | None]:
     """Return the row of the configuration file, and what it says; None when it is no good."""
     try:
         config = load_config(path)

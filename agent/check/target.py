@@ -13,6 +13,8 @@ from agent.starter import starter_bundle
 from agent.topics import Topics
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent.broker import MqttOptions
     from agent.config import CameraConfig, Config
     from agent.config.camera import Decode
@@ -68,11 +70,11 @@ class Target:
         return tuple(dict.fromkeys(camera.model for camera in self.cameras if camera.enabled))
 
 
-def from_config(config: Config, *, device: str, state_dir: Path, threads: int) -> Target:
+def from_config(config: Config, *, device: str, state_dir: Callable[[], Path], threads: int) -> Target:
     """Return the target of `config`; `device`, `state_dir` and `threads` are what it does not say.
 
     A secret that can't be read is the trouble of its camera or of the broker alone. Raises InputMissing when
-    a camera needs the starter model and it is not installed.
+    a camera needs the starter model and it is not installed, and what `state_dir` does.
     """
     from agent.credentials import mqtt_options
 
@@ -85,7 +87,7 @@ def from_config(config: Config, *, device: str, state_dir: Path, threads: int) -
     return Target(
         cameras=tuple(_camera(camera, config) for camera in config.camera),
         device=config.device or device,
-        state_dir=Path(config.state_dir) if config.state_dir else state_dir,
+        state_dir=Path(config.state_dir) if config.state_dir else state_dir(),
         threads=config.limits.threads or threads,
         topic_root=config.topic_root,
         mqtt=mqtt,

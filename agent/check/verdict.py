@@ -16,6 +16,8 @@ SUBSTREAM_PX = (640, 360)
 LARGE_PX = 1920 * 1080
 COSTLY_SHARE = 0.25
 """Of a core, for decoding one camera."""
+_JITTER = 1.1
+"""A distance of 2 s is measured as 1.9 to 2.1."""
 LONG_GOP_S = 4.0
 """Cameras are commonly set to 1 to 4 s."""
 IDLE_GOP_S = 2.0
@@ -119,7 +121,7 @@ def _stream_advice(camera: CameraTarget, seen: Observation) -> list[Finding]:
 
 def _key_frames(camera: CameraTarget, seen: Observation) -> list[Finding]:
     idle = camera.decode == "keyframes_when_idle"
-    limit_s = IDLE_GOP_S if idle else LONG_GOP_S
+    limit_s = (IDLE_GOP_S if idle else LONG_GOP_S) * _JITTER
     unseen = seen.live and seen.gop_s is None and not seen.key_frames_only and seen.watched_s > limit_s
     if not unseen and (seen.gop_s or 0.0) <= limit_s:
         return []

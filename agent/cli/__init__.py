@@ -76,6 +76,9 @@ def _run_commands() -> int:
     try:
         code = cli.main(standalone_mode=False, prog_name="edge-agent", auto_envvar_prefix="EDGE_AGENT")
     except click.ClickException as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # click 8.2: a group without a command
+            error.show()
+            return error.exit_code
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "edge-agent"
         _complain(f"{error.format_message()} See `{command} --help`.")

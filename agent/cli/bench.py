@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.cli.common import FILE
+from agent.cli.common import FILE, make_console, reader_may_leave
 from agent.errors import UsageError
 from agent.hardware import default_threads
 
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 @click.option(
     "--cache", type=FILE, metavar="DIR", help="Where it is kept; default: ~/.cache/edge-agent/bench."
 )
+@reader_may_leave()
 def bench(
     *,
     source: str | None,
@@ -71,8 +72,6 @@ def bench(
 
     Exit codes: 0 done; 2 usage; 65 bad video or model; 66 file missing, or OpenCV for --plot; 73 can't write.
     """
-    from rich.console import Console
-
     from agent.bench.clip import default_cache
     from agent.bench.output import Outputs
     from agent.bench.plan import Options
@@ -84,7 +83,7 @@ def bench(
         raise UsageError("--mbit", seen="nan", fix="give Mbit/s, such as 1")
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # the children end with it
     outputs = Outputs(json_file, plot_file)
-    console = Console(stderr=str(json_file) == "-", highlight=False)
+    console = make_console(stderr=str(json_file) == "-")
     options = Options(
         source=source,
         model=model or starter_bundle(),

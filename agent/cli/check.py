@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent import log
-from agent.cli.common import DEFAULT_CONFIG, FILE, default_device, default_state_dir
+from agent.cli.common import (
+    DEFAULT_CONFIG,
+    FILE,
+    default_device,
+    default_state_dir,
+    make_console,
+    reader_may_leave,
+)
 from agent.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,10 +59,12 @@ _WITH_SOURCE = ("model", "broker", "camera", "sample", "device", "topic_root", "
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of the table.")
 @click.option("-v", "--verbose", count=True, help="Say more; -vv for everything.")
 @click.pass_context
+@reader_may_leave()
 def check(context: click.Context, /, **given: Any) -> int:
     """Check config, cameras, models, broker, disk, clock and permissions; each fault comes with its fix.
 
-    Nothing of a running agent is disturbed. Exit codes: 0 no fault (there may be warnings); 1 a fault; 2 usage.
+    Nothing of a running agent is disturbed. Exit codes: 0 no fault (there may be warnings); 1 a fault; 2 usage;
+    74 the reader of its output has left.
     """
     if given["verbose"]:
         log.setup(given["verbose"])
@@ -103,6 +112,7 @@ def _one_camera(given: dict[str, Any]) -> Target:
         sampling=parse_sampling(given["sample"]),
     )
     defaults = _defaults(given)
+    defaults["state_dir"] = defaults["state_dir"]()
     Topics.of(defaults["device"], root=given["topic_root"])
     return Target(
         cameras=(camera,),
@@ -117,16 +127,14 @@ def _defaults(given: dict[str, Any]) -> dict[str, Any]:
 
     return {
         "device": default_device() if given["device"] is None else given["device"],
-        "state_dir": given["state_dir"] or default_state_dir(),
+        "state_dir": lambda: given["state_dir"] or default_state_dir(),
         "threads": given["threads"] or default_threads(),
     }
 
 
 def _table() -> Any:
     """Return what prints a row, and what to do below it, as soon as it is known."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
+    console = make_console()
     return lambda finding: _print(console, finding)
 
 

@@ -2,25 +2,66 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-FILE = click.Path(path_type=Path)
+from agent.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console
+
+EX_IOERR = 74
+FILE = click.Path(path_type=Path, readable=False)
 DEFAULT_CONFIG = Path("/etc/edge-agent/config.toml")
 
 
 def default_state_dir() -> Path:
-    """Return systemd's state directory, else the user's."""
+    """Return systemd's state directory, else the user's. Raises UsageError where there is none."""
     if systemd := os.environ.get("STATE_DIRECTORY"):
         return Path(systemd.split(":")[0])
-    home = os.environ.get("XDG_STATE_HOME")
-    return (Path(home) if home else Path.home() / ".local" / "state") / "edge-agent"
+    if home := os.environ.get("XDG_STATE_HOME"):
+        return Path(home) / "edge-agent"
+    try:
+        return Path.home() / ".local" / "state" / "edge-agent"
+    except RuntimeError as error:
+        fix = "set $HOME, or name one by state_dir (--state)"
+        raise UsageError("no state directory: this user has no home", fix=fix) from error
 
 
 def default_device() -> str:
     """Return the host name, with what MQTT topics can't hold replaced."""
     return re.sub(r"[^A-Za-z0-9_.-]", "-", platform.node()) or "edge"
+
+
+@contextlib.contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """End with EX_IOERR, without a word, when nobody reads standard output any more; click would exit with 1."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise SystemExit(EX_IOERR) from None
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    """Return rich's console, which raises BrokenPipeError when its reader has left; rich's own exits with 1.
+
+    It calls `on_broken_pipe` where it catches that.
+    """
+    from rich.console import Console
+
+    class Piped(Console):
+        def on_broken_pipe(self) -> None:
+            raise
+
+    return Piped(stderr=stderr, highlight=False, emoji=False)

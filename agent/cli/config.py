@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from pathlib import Path
 
 import click
 
 from agent.cli.common import DEFAULT_CONFIG, FILE, default_device, default_state_dir
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from agent.hardware.files import entries
 
 
 @click.group()
@@ -48,15 +47,25 @@ def schema() -> None:
 def show(path: Path) -> None:
     """Check the file and print what is in force: every default filled in, no logins.
 
-    The output is a valid configuration itself. Exit codes: 66 no such file; 77 it may not be read; 78 a
-    setting makes no sense.
+    Without logins the output is a valid configuration itself. Exit codes: 66 no such file; 77 it may not be
+    read; 78 a setting makes no sense.
     """
     from agent.config.describe import effective
     from agent.config.load import load_config
 
     found = load_config(path)
-    missing = {"device": default_device(), "state_dir": default_state_dir(), "model": "the starter (person)"}
-    for key, default in missing.items():
-        if getattr(found, key) is None:
-            click.echo(f"# {key}: {default}")
-    click.echo(effective(found), nl=False)
+    defaults = {
+        "device": default_device,
+        "state_dir": default_state_dir,
+        "model": lambda: "the starter (person)",
+    }
+    missing = [
+        f"# {key}: {default()}\n" for key, default in defaults.items() if getattr(found, key) is None
+    ]
+    click.echo("".join(missing) + effective(found, credentials=_credentials()), nl=False)
+
+
+def _credentials() -> list[str]:
+    """Return the names of the credentials that systemd gave this process."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    return [path.name for path in entries(Path(folder))] if folder else []

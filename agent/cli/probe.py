@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
-from agent.cli.common import FILE
+from agent.cli.common import FILE, make_console, reader_may_leave
 from agent.errors import ServiceAway
 
 
@@ -23,6 +22,7 @@ from agent.errors import ServiceAway
     metavar="DIR",
     help="A copy of a device's /proc, /sys, /etc and /var/lib/dpkg/status: tell about that device.",
 )
+@reader_may_leave()
 def probe(model: Path | None, as_json: bool, root: Path) -> None:
     """Tell what device this is, what can run on it, and what `run` would take.
 
@@ -39,7 +39,7 @@ def probe(model: Path | None, as_json: bool, root: Path) -> None:
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
     else:
-        print_report(report, sys.stdout)
+        print_report(report, make_console())
     if report.plan.backend is None:
         rejected = report.plan.rejected
         raise ServiceAway(

@@ -139,11 +139,13 @@ def _from_config(given: dict[str, Any]) -> bool:
             raise UsageError("--config and --source together", fix="give one of them")
         return False
     alone = {"config", "verbose"}
+    by_default = {ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP}
     more = [
-        f"--{name.replace('_', '-')}"
-        for name in given
-        if name not in alone
-        and context.get_parameter_source(name) not in {ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP}
+        option.opts[0]
+        for option in context.command.params
+        if option.name
+        and option.name not in alone
+        and context.get_parameter_source(option.name) not in by_default
     ]
     if more:
         fix = "give --source too, or put it into the configuration"

@@ -15,6 +15,7 @@ from agent.config.checks import (
     check_login,
     check_path,
     check_polygon,
+    check_source,
 )
 from agent.errors import BadConfig
 from agent.topics import check_name
@@ -134,8 +135,7 @@ class CameraConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         check_name("camera.name", self.name)
-        if not self.source.strip():
-            raise BadConfig("camera.source", seen=repr(self.source), fix="give a path or URL")
+        check_source("camera.source", self.source)
         check_login("camera", self.username, self.password_file)
         if self.username is not None:
             self._check_source_takes_login()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from agent.errors import BadConfig
-from agent.urls import redact
+from agent.urls import redact, scheme
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LABEL_CHARS = 64
 MIN_AREA = 1e-9
+URL_SCHEMES = ("rtsp", "rtsps", "http", "https", "file")
 YEAR_S = 31_536_000.0
 Polygon = tuple[tuple[float, float], ...]
 
@@ -54,6 +57,23 @@ def check_path(key: str, path: str | None) -> None:
     """Refuse a path that is empty, or a URL."""
     if path is not None and (not path.strip() or "://" in path):
         raise BadConfig(key, seen=repr(redact(path)), fix="give the path of a file")
+
+
+def check_source(key: str, source: str) -> None:
+    """Refuse what names no source, a URL with blanks or that none reads, and a login that was only shown."""
+    if not source.strip():
+        raise BadConfig(key, seen=repr(source), fix="give a path or URL")
+    kind = scheme(source)
+    if kind and kind not in URL_SCHEMES:
+        close = get_close_matches(kind, URL_SCHEMES, n=1)
+        fix = f'did you mean "{close[0]}://"?' if close else f"use a path or one of {', '.join(URL_SCHEMES)}"
+        raise BadConfig(key, seen=redact(source), fix=fix)
+    if kind and kind != "file" and re.search(r"\s", source):
+        fix = "write a blank as %20, or give the login as username and password_file"
+        raise BadConfig(key, seen=redact(re.sub(r"\s", "%20", source)), fix=fix)
+    if "://***@" in source:
+        fix = "*** stands where a login was hidden: put in the real one, or username and password_file"
+        raise BadConfig(key, seen=source, fix=fix)
 
 
 def check_login(section: str, username: str | None, password_file: str | None) -> None:

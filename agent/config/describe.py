@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -12,6 +13,10 @@ from agent.config.device import Config
 from agent.strict import dump_toml
 from agent.urls import redact
 
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+S = TypeVar("S", bound=msgspec.Struct)
 _TABLE = re.compile(r"#?\[\[?([\w.]+)\]\]?(?: +# (.*))?")
 _KEY = re.compile(r"#?(\w+) = .*? # (.*)")
 _STRUCTS = {
@@ -43,10 +48,29 @@ def json_schema() -> dict[str, Any]:
     }
 
 
-def effective(config: Config) -> str:
-    """Return `config` as TOML with every default in it and no login; `load_config` takes it back."""
-    cameras = tuple(msgspec.structs.replace(each, source=redact(each.source)) for each in config.camera)
-    return dump_toml(msgspec.structs.replace(config, camera=cameras)).decode()
+def effective(config: Config, *, credentials: Collection[str] = ()) -> str:
+    """Return `config` as TOML with every default in it and no login; without logins `load_config` takes it back.
+
+    A `password_file` without a "/" that is none of systemd's `credentials` may be the password itself: `***`.
+    """
+
+    def file(name: str | None) -> str | None:
+        return name if name is None or "/" in name or name in credentials else "***"
+
+    cameras = tuple(
+        _with(each, source=redact(each.source), password_file=file(each.password_file))
+        for each in config.camera
+    )
+    mqtt = config.mqtt and _with(config.mqtt, password_file=file(config.mqtt.password_file))
+    return dump_toml(_with(config, camera=cameras, mqtt=mqtt)).decode()
+
+
+def _with(struct: S, **values: object) -> S:
+    """Return a copy with other values, which are shown and not checked."""
+    made = copy.copy(struct)
+    for name, value in values.items():
+        msgspec.structs.force_setattr(made, name, value)
+    return made
 
 
 def _comments() -> dict[tuple[str, str], str]:

@@ -196,7 +196,7 @@ def test_a_broker_that_refuses_the_login(tmp_path: Path) -> None:
         row = broker_row(f"mqtt://127.0.0.1:{broker.port}")
     assert row.state == "fault"
     assert "refused: Not authorized" in row.seen
-    assert "login" in row.fix
+    assert "username" in row.fix
     assert time.monotonic() - began_s < 30
 
 
@@ -367,6 +367,19 @@ def test_a_configuration_without_a_camera_to_watch(tmp_path: Path, clip: Path) -
     assert code == 1
     assert "no camera is enabled" in rows_of(document, "fault")["config"]["seen"]
     assert rows_of(document, "skipped")["camera a"]["seen"] == "not enabled"
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_reader_that_leaves_is_no_fault(tmp_path: Path, clip: Path, options: list[str]) -> None:
+    """`check | true`: 74 and not 1, which would say that something was found."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "agent", "check", "--source", str(clip), "--state", str(tmp_path)]
+    done = subprocess.run(
+        [*command, *options], cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, timeout=100, check=False
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (74, b"")
 
 
 def test_the_table_fits_into_80_columns(tmp_path: Path, clip: Path) -> None:

@@ -52,6 +52,35 @@ def test_a_login_is_not_shown(tmp_path: Path) -> None:
     assert "hunter2" not in done.stdout + done.stderr
 
 
+def test_a_password_with_blanks_is_refused_and_not_shown(tmp_path: Path) -> None:
+    """It is no URL; in a file that everybody may read it would not be noticed as a login."""
+    path = tmp_path / "c.toml"
+    path.write_text('[[camera]]\nname = "yard"\nsource = "rtsp://admin:my hunter2 word@cam/2"\n')
+    done = edge_agent("show", "--config", path)
+    assert (done.returncode, done.stdout) == (78, "")
+    assert "%20" in done.stderr
+    assert "rtsp://***@cam/2" in done.stderr
+    assert not any(word in done.stderr for word in ("my", "hunter2", "word@"))
+
+
+def test_a_user_without_a_home(tmp_path: Path) -> None:
+    """As in a container: one line with the fix, and none is needed where the state directory is set."""
+    path = tmp_path / "c.toml"
+    script = (
+        "import os, sys; os.environ.pop('HOME', None); os.environ.pop('XDG_STATE_HOME', None);"
+        "os.environ.pop('STATE_DIRECTORY', None); import agent.cli as a, pathlib;"
+        "import pwd; pwd.getpwuid = lambda uid: (_ for _ in ()).throw(KeyError(uid));"
+        "sys.argv = ['edge-agent', *sys.argv[1:]]; a.main()"
+    )
+    command = [sys.executable, "-c", script, "config", "show", "--config", str(path)]
+    for more, code, words in (("", 2, "set $HOME"), ('state_dir = "/var/lib/x"\n', 0, "")):
+        path.write_text(f'{more}[[camera]]\nname = "yard"\nsource = "a.mp4"\n')
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=40, check=False)
+        assert done.returncode == code, done.stderr
+        assert words in done.stderr
+        assert len(done.stderr.splitlines()) == (code != 0)
+
+
 @pytest.mark.parametrize(
     ("text", "code", "words"),
     [

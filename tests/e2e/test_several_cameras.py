@@ -141,7 +141,7 @@ def test_reload_changes_cameras_and_leaves_the_others_alone(tmp_path: Path) -> N
             assert subscriber.wait_for(lambda: {e["camera"] for e in subscriber.events()} == {"yard", "door"})
             write(config, {"yard": sample_clip(), "porch": sample_clip()}, port=broker.port)
             running.reload()
-            running.wait_for("reloaded: yard, porch")
+            running.wait_for("reloaded: new: porch; gone: door")
             for bad in ("no toml", "camera = []\nunknown = 1", config.read_text().replace("porch", "a/b")):
                 config.write_text(bad)
                 running.reload()

@@ -48,3 +48,21 @@ def test_a_stop_while_the_camera_does_not_answer(number: int, tmp_path: Path) ->
         finally:
             agent.kill()
             agent.communicate()
+
+
+def test_what_the_shell_has_it_ignore_stays_ignored(tmp_path: Path) -> None:
+    """Under nohup a hang-up ends nothing; SIGTERM still does."""
+    files = ["--sink", str(tmp_path / "e"), "--state", str(tmp_path / "s")]
+    command = ["nohup", *AGENT, "-v", "--source", str(sample_clip()), *files]
+    agent = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        assert agent.stderr is not None
+        assert any("connected to" in line for line in agent.stderr)
+        agent.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            agent.wait(2)
+        agent.send_signal(signal.SIGTERM)
+        assert agent.wait(20) == 0
+    finally:
+        agent.kill()
+        agent.communicate()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Script:
     """A source that gives so many frames, then its fault, or its end."""
 
-    live, frame_count, frame_rate_hz = True, 0, 25.0
+    live, frame_count, frame_rate_hz, released = True, 0, 25.0, True
 
     def __init__(self, frames: int, fault: AgentError | None = None) -> None:
         self._frames, self._fault = frames, fault
@@ -97,6 +97,73 @@ def test_close_ends_the_wait_for_another_try() -> None:
 def test_pictures_that_are_refused_are_the_source_s_fault() -> None:
     """What the stages can't use comes back through the mailbox as a fault of this camera alone."""
     mailbox = Mailbox(threading.Condition())
-    mailbox.refuse(BadData("pictures of this kind can't be scaled"))
+
+    class Odd(Script):
+        def frames(self) -> Iterator[Any]:
+            for frame in super().frames():
+                yield frame
+                mailbox.refuse(BadData("pictures of this kind can't be scaled"))
+
     with pytest.raises(BadData, match="this kind"):
-        capture([Script(2)], mailbox, retry=False).run()
+        capture([Odd(2)], mailbox, retry=False).run()
+
+
+def test_a_new_source_does_not_answer_for_the_one_before() -> None:
+    """A refusal that nobody heard of any more does not fail the next connection."""
+    mailbox = Mailbox(threading.Condition())
+    mailbox.refuse(BadData("of the camera before"))
+    camera = capture([Script(2)], mailbox, retry=False)
+    camera.run()
+    assert camera.frames == 2
+
+
+def test_an_unexpected_fault_of_one_camera_is_waited_out(caplog: pytest.LogCaptureFixture) -> None:
+    """A bug in a camera's library costs this camera a retry, not the service."""
+
+    class Buggy(Script):
+        def open(self) -> None:
+            raise KeyError("SensorTimestamp")
+
+    camera = capture([Buggy(0), Script(2)], Mailbox(threading.Condition()), retry=True)
+    camera.run()
+    assert camera.frames == 2
+    assert "KeyError" in caplog.text
+
+
+def test_a_source_that_does_not_let_go_is_not_joined_by_another() -> None:
+    """While a driver that hangs still has its thread, no new source is made."""
+    hung = Script(0, ServiceAway("away"))
+    hung.released = False
+    made: list[Script] = []
+
+    def new() -> Script:
+        made.append(hung if not made else Script(1))
+        return made[-1]
+
+    backoff = Backoff(first_s=0.001, max_s=0.001, rng=random.Random(1))
+    sampler = make_sampler(Sampling())
+    camera = Capture("c", new, sampler, Mailbox(threading.Condition()), retry=backoff)
+    thread = threading.Thread(target=camera.run)
+    thread.start()
+    assert hung.closed.wait(5)
+    thread.join(0.5)
+    assert len(made) == 1
+    hung.released = True
+    thread.join(5)
+    assert len(made) == 2
+
+
+def test_one_frame_a_connection_does_not_reset_the_waits() -> None:
+    """A camera that gives a picture and fails is no more trusted than one that gives none."""
+
+    class Waits(Backoff):
+        resets = 0
+
+        def reset(self) -> None:
+            self.resets += 1
+
+    waits = Waits(first_s=0.001, max_s=0.001, rng=random.Random(1))
+    sources = iter([*(Script(1, ServiceAway("lost")) for _ in range(3)), Script(1)])
+    sampler = make_sampler(Sampling())
+    Capture("c", lambda: next(sources), sampler, Mailbox(threading.Condition()), retry=waits).run()
+    assert waits.resets == 0

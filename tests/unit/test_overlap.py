@@ -271,3 +271,47 @@ def test_after_a_fault_nobody_waits_for_the_engine() -> None:
     assert lane.done.is_set()
     mailbox.put(frame(1))
     mailbox.put(frame(2))
+
+
+def test_a_camera_leaves_a_loop_that_never_rests() -> None:
+    """Where frames always wait, one that is finished is let go all the same."""
+
+    class Endless(Mailbox):
+        full, finished = True, False  # type: ignore[assignment]
+
+        def take(self) -> Any:
+            return frame(0)
+
+    bell, engine, stages = threading.Condition(), HeldEngine(), Recorder()
+    engine.permits.release(1 << 20)
+    overlap = Overlap([(Endless(bell), stages)], engine, bell, eager=True, stay=True)
+    lane = overlap.add(Mailbox(bell), stages)
+    lane.mailbox.close()
+    for _ in range(20):
+        overlap._step()
+        if overlap._jobs:
+            overlap._jobs[0].outputs = (np.array([0]),)
+    assert lane.done.is_set()
+
+
+def test_after_idle_the_second_frame_waits_for_its_time() -> None:
+    """The engine's thread need not have begun for the next frame to be taken late enough."""
+    bell, stages = threading.Condition(), Recorder()
+    boxes = [Mailbox(bell), Mailbox(bell)]
+    overlap = Overlap([(box, stages) for box in boxes], HeldEngine(), bell, eager=False, clock=lambda: 100.0)
+    overlap.times.infer_s = 1.0
+    for box in boxes:
+        box.put(frame(0))
+    assert overlap._prepare_next()
+    assert not overlap._prepare_next(), "99 inferences too early"
+
+
+def test_a_camera_added_after_the_end_is_done_at_once() -> None:
+    """Nobody waits for an engine that is no more."""
+    bell = threading.Condition()
+    overlap = Overlap([], HeldEngine(), bell, eager=False)
+    overlap.run()
+    mailbox = Mailbox(bell, blocking=True)
+    assert overlap.add(mailbox, Recorder()).done.is_set()
+    mailbox.put(frame(0))
+    mailbox.put(frame(1))

@@ -180,3 +180,23 @@ def test_the_newest_wins() -> None:
     assert slot.take(0.0) is grabs[2]
     assert slot.take(0.0) is None
     assert stats.late_packets == 2
+
+
+def test_a_driver_that_hangs_while_it_runs_is_told() -> None:
+    """A grab that never returns ends `frames()` with a fault, so that someone hears of it."""
+    let_go = threading.Event()
+
+    class Hanging(Scripted):
+        def grab(self, timeout_s: float) -> Grab | None:
+            if self._script.__length_hint__() == 0:
+                assert let_go.wait(30)
+                return None
+            return super().grab(timeout_s)
+
+    with closing(source_of(Hanging([0, 1]))) as source:
+        source.open()
+        with pytest.raises(ServiceAway, match="does not answer"):
+            list(source.frames())
+        assert source.stats.stalls == 1
+        assert not source.released
+        let_go.set()

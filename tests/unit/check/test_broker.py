@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.broker import MqttOptions
+from agent.broker import MqttOptions, fix_for
 from agent.check import broker
 from agent.transport import Outcome, Report
 
@@ -13,7 +13,7 @@ from agent.transport import Outcome, Report
     ("error", "words"),
     [
         ("refused: Bad user name or password", "correct username"),
-        ("refused: Not authorized", "give this device a login"),
+        ("refused: Not authorized", "username and password_file"),
         ("[Errno 111] Connection refused", "host and port"),
         ("[Errno -2] Name or service not known", "host name"),
         ("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed", "ca_file"),
@@ -25,7 +25,7 @@ from agent.transport import Outcome, Report
 )
 def test_every_error_has_a_fix(error: str, words: str) -> None:
     """The known ones their own, the others the general one."""
-    assert words in broker.fix_for(error)
+    assert words in fix_for(error)
 
 
 @pytest.mark.parametrize("outcome", [o for o in Outcome if o is not Outcome.DELIVERED])

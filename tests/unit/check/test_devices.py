@@ -69,6 +69,28 @@ def test_a_device_of_another_group_is_told(camera, tmp_path: Path) -> None:
         assert all("group" in row.fix for row in rows)
 
 
+@pytest.mark.parametrize(
+    ("pipeline", "states"),
+    [
+        ("rtspsrc location=rtsp://cam/nvdec ! rtph264depay ! avdec_h264 ! videoconvert", []),
+        ("videotestsrc name=nvarguscamerasrc ! v4l2sink", []),
+        ("nvarguscamerasrc sensor-id=0 ! nvvidconv", ["warning", "warning"]),
+        ("rtspsrc location=x ! rtph264depay ! nvv4l2decoder ! nvvidconv", ["warning", "warning"]),
+        ("rtspsrc location=x ! rtph264depay ! vaapih264dec", ["warning"]),
+        ("rtspsrc location=x ! rtph264depay !v4l2h264dec! videoconvert", ["warning"]),
+    ],
+)
+def test_only_hardware_elements_need_a_device(
+    camera, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pipeline: str, states: list[str]
+) -> None:
+    """Where nothing may be opened: a warning for those that would, and nothing for all other pipelines."""
+    root = tree(tmp_path, "dev/dri/renderD128", "dev/nvmap", "dev/video10")
+    monkeypatch.setattr(devices, "_usable", lambda _: False)
+    rows = but_root(devices.check([camera(f"gstreamer:{pipeline}")], root=root))
+    assert [row.state for row in rows] == states
+    assert but_root(devices.check([camera(f"gstreamer:{pipeline}")], root=tmp_path / "none")) == []
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="not root")
 def test_root_is_told_that_it_proves_nothing(camera, tmp_path: Path) -> None:
     """What root may open the service's user need not."""

@@ -8,7 +8,7 @@ from agent.check.target import from_config
 from agent.config import CameraConfig, Config, Detect, MqttConfig, Sampling
 from agent.starter import starter_bundle
 
-DEFAULTS = {"device": "host", "state_dir": Path("/state"), "threads": 3}
+DEFAULTS = {"device": "host", "state_dir": lambda: Path("/state"), "threads": 3}
 
 
 def test_a_camera_has_the_device_s_settings_unless_it_has_its_own() -> None:

@@ -32,6 +32,8 @@ STRUCTS = {
     "camera.detect.zones": Zone,
 }
 
+SECRET, CREDENTIAL = "hunter2", "mqtt-credential"
+
 
 def keys_of_example() -> dict[tuple[str, str], str]:
     """Return the text of each value in the example, commented out or not, by table and key."""
@@ -111,6 +113,19 @@ def test_logins_are_not_in_what_is_shown() -> None:
     assert "hunter2" not in shown
     assert "x1y2" not in shown
     assert "rtsp://***@cam/2" in shown
+
+
+def test_a_password_in_place_of_a_file_is_not_shown() -> None:
+    """Without a "/" it is shown only when it is the name of a credential; the result loads all the same."""
+    config = Config(
+        camera=(CameraConfig("a", "rtsp://cam/2", username="u", password_file=SECRET),),
+        mqtt=MqttConfig("broker", username="u", password_file=CREDENTIAL),
+    )
+    shown = effective(config, credentials=[CREDENTIAL])
+    assert SECRET not in shown
+    assert CREDENTIAL in shown
+    assert CREDENTIAL not in effective(config)
+    assert parse_config(shown.encode()).camera[0].password_file == "***"  # noqa: S105 - not one
 
 
 NAMES = st.text(

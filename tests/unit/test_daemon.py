@@ -1,0 +1,167 @@
+"""How a run ends: what failed last is not lost, and what was good stays."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from agent import engines
+from agent.config import CameraConfig, Config
+from agent.daemon import RunOptions, run
+from agent.errors import BadData, TryAgain
+from agent.pipeline import Pipeline
+from agent.starter import sample_clip
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agent.messages import Frame, ModelInput
+
+LAST = 199
+AWAY = CameraConfig(name="away", source="rtsp://127.0.0.1:1/x")
+
+
+def options(tmp_path: Path, *cameras: CameraConfig, **more: Any) -> RunOptions:
+    """Return a run of `cameras`, of the sample clip without, into a file."""
+    config = Config(
+        camera=cameras or (CameraConfig(name="c", source=str(sample_clip())),),
+        device="test",
+        state_dir=str(tmp_path / "state"),
+        sink=str(tmp_path / "events.jsonl"),
+    )
+    return RunOptions(config=config, **more)
+
+
+@pytest.mark.parametrize("number", [100, LAST, LAST + 1])
+def test_a_fault_of_the_engine_is_told_even_on_the_last_frame(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Capture has long ended then: the fault still is the end of the run."""
+    real = engines.open_model
+
+    class Breaking:
+        def __init__(self, engine: Any) -> None:
+            self._engine, self.runs = engine, 0
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._engine, name)
+
+        def infer(self, tensor: Any) -> Any:
+            self.runs += 1
+            if self.runs == number:
+                raise RuntimeError("the engine broke")
+            return self._engine.infer(tensor)
+
+    def opened(path: Path, *, threads: int) -> Any:
+        bundle, engine = real(path, threads=threads)
+        return bundle, Breaking(engine)
+
+    monkeypatch.setattr(engines, "open_model", opened)
+    with pytest.raises(RuntimeError, match="broke"):
+        run(options(tmp_path, pace="fastest"))
+
+
+def test_a_last_picture_that_is_no_good_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No later frame brings the news to the source: the run ends with it all the same."""
+    real = Pipeline.prepare
+
+    def prepare(self: Pipeline, frame: Frame) -> ModelInput:
+        if frame.seq == LAST:
+            raise BadData("pictures of this kind can't be scaled")
+        return real(self, frame)
+
+    monkeypatch.setattr(Pipeline, "prepare", prepare)
+    with pytest.raises(BadData, match="of this kind"):
+        run(options(tmp_path, pace="fastest"))
+
+
+def kill(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+def test_a_reload_that_can_t_start_returns_to_the_last_good_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Cameras taken over by a reload are still watched after the next one has failed, not those of the start."""
+    caplog.set_level("INFO")
+    first = options(tmp_path, AWAY)
+    second = replace(first, config=msgspec.structs.replace(first.config, camera=(AWAY, cam("b"))))
+    third = replace(second, config=msgspec.structs.replace(second.config, sink=str(tmp_path / "no" / "x")))
+    following = [second, third]
+
+    def load() -> RunOptions:
+        return replace(following.pop(0), reload=load)
+
+    steps = [(signal.SIGHUP, "reloaded"), (signal.SIGHUP, "the configuration before it stays")]
+    done = drive(caplog, steps)
+    run(replace(first, reload=load))
+    done.join(10)
+    summaries = [r.message for r in caplog.records if "event messages" in r.message]
+    assert any(m.startswith("camera b:") for m in summaries[-2:]), summaries
+
+
+def test_a_signal_during_a_reload_is_not_lost(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """SIGTERM while the old configuration is being left ends the new one at once."""
+    caplog.set_level("INFO")
+    first = options(tmp_path, AWAY)
+    second = replace(first, config=msgspec.structs.replace(first.config, device="renamed"))
+
+    def load() -> RunOptions:
+        kill(signal.SIGTERM)
+        return replace(second, reload=load)
+
+    done = drive(caplog, [(signal.SIGHUP, None)], stop=False)
+    run(replace(first, reload=load))
+    done.join(10)
+    assert "starting anew" in caplog.text
+
+
+def cam(name: str) -> CameraConfig:
+    return CameraConfig(name=name, source="rtsp://127.0.0.1:1/x")
+
+
+def drive(
+    caplog: pytest.LogCaptureFixture, steps: list[tuple[int, str | None]], *, stop: bool = True
+) -> threading.Thread:
+    """Send each signal once the log holds what the one before it brought about; then SIGTERM."""
+
+    def work() -> None:
+        awaited: str | None = "refused"
+        for number, brings in steps:
+            wait_for(caplog, awaited)
+            kill(number)
+            awaited = brings
+        wait_for(caplog, awaited)
+        if stop:
+            kill(signal.SIGTERM)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def wait_for(caplog: pytest.LogCaptureFixture, text: str | None) -> None:
+    pause = threading.Event()
+    for _ in range(200):
+        if text is None or text in caplog.text:
+            return
+        pause.wait(0.1)
+
+
+def test_nothing_left_is_no_failure(tmp_path: Path) -> None:
+    """With the broker away and not one event there is nothing to try again."""
+    from agent.broker import MqttOptions
+
+    clip = CameraConfig(name="c", source=str(sample_clip()))
+    quiet = options(tmp_path, clip, pace="fastest", broker=MqttOptions("127.0.0.1", 1))
+    strict = msgspec.structs.replace(quiet.config.detect, threshold=1.0)
+    limits = msgspec.structs.replace(quiet.config.limits, drain_s=0.5)
+    run(replace(quiet, config=msgspec.structs.replace(quiet.config, detect=strict, limits=limits)))
+    with pytest.raises(TryAgain):
+        run(replace(quiet, config=msgspec.structs.replace(quiet.config, limits=limits)))
