@@ -15,7 +15,16 @@ from agent.bundlefiles import (
     read_labels,
 )
 from agent.errors import BadData, InputMissing
-from agent.manifest import Accuracy, Artifact, DecoderSpec, Format, InputSpec, Manifest, parse_manifest
+from agent.manifest import (
+    Accuracy,
+    Artifact,
+    DecoderSpec,
+    Format,
+    InputSpec,
+    Manifest,
+    parse_manifest,
+    preferred,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +45,6 @@ __all__ = [
 ]
 
 MANIFEST = "model.toml"
-_PREFERENCE = ("int8", "fp16", "fp32")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,13 +58,13 @@ class Bundle:
 
     def artifact(self, format: Format = "tflite") -> Artifact:  # noqa: A002 - the manifest's word
         """Return the artifact of `format` to run: INT8, else FP16, else FP32. Raises BadData without one."""
-        fitting = [artifact for artifact in self.manifest.artifact if artifact.format == format]
+        fitting = preferred(self.manifest.artifact, format)
         if not fitting:
             seen = ", ".join(artifact.format for artifact in self.manifest.artifact)
             run = "the agent runs tflite artifacts: convert the model to one and add that"
             fix = run if format == "tflite" else "add one"
             raise BadData(f"bundle {self.manifest.name} has no {format} artifact", seen=seen, fix=fix)
-        return min(fitting, key=lambda artifact: _PREFERENCE.index(artifact.precision))
+        return fitting[0]
 
     def file(self, artifact: Artifact) -> Path:
         """Return where the weights of `artifact` are."""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from agent.errors import BadData
 from agent.strict import dump_toml, parse_toml, shown, to_struct
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 SCHEMA = 1
 Task = Literal["detect", "classify", "clip"]
 Family = Literal["yolox", "yolo", "yolo_e2e", "ssd_postprocess", "ssd", "centernet", "classification"]
 Format = Literal["tflite", "onnx"]
 Precision = Literal["fp32", "fp16", "int8"]
+_PREFERENCE = ("int8", "fp16", "fp32")
 
 
 class InputSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -93,6 +97,12 @@ class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         _plain("artifact.file", self.file)
+
+
+def preferred(artifacts: Sequence[Artifact], format: Format) -> list[Artifact]:  # noqa: A002 - the manifest's word
+    """Return the artifacts of `format`, the one to run first: INT8, FP16, FP32."""
+    fitting = [artifact for artifact in artifacts if artifact.format == format]
+    return sorted(fitting, key=lambda artifact: _PREFERENCE.index(artifact.precision))
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -52,7 +52,8 @@ def print_report(report: Report, console: Console) -> None:
     for problem in report.board.problems:
         console.print(f"! {problem.what}; {problem.fix}", style="bold red", markup=False)
     runs = [
-        (b.name, "yes" if b.usable else "no", b.version or "", _why(b.reason, b.fix)) for b in report.backends
+        (b.name, {True: "yes", False: "no", None: "?"}[b.usable], b.version or "", _why(b.reason, b.fix))
+        for b in report.backends
     ]
     console.print()
     console.print(_table(("backend", "runs", "version", ""), runs))

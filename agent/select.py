@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from agent.hardware import default_threads
+from agent.manifest import preferred
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agent.backends.usable import Backend
     from agent.hardware import Board
-    from agent.manifest import Artifact
+    from agent.manifest import Artifact, Format
 
 BUILT = frozenset({"litert", "tflite-runtime"})
 """The backends that this version has an engine for."""
-_FORMATS = {"tensorrt": "onnx", "litert": "tflite", "tflite-runtime": "tflite"}
+_FORMATS: dict[str, Format] = {"tensorrt": "onnx", "litert": "tflite", "tflite-runtime": "tflite"}
 """What each backend runs; the best comes first."""
-_PRECISIONS = ("int8", "fp16", "fp32")
 
 
 class Rejection(msgspec.Struct, frozen=True):
@@ -42,19 +42,17 @@ class Plan(msgspec.Struct, frozen=True):
     rejected: tuple[Rejection, ...] = ()
 
 
-def plan(
-    board: Board, artifacts: Sequence[Artifact], backends: Sequence[Backend], *, threads: int | None = None
-) -> Plan:
+def plan(board: Board, artifacts: Sequence[Artifact], backends: Sequence[Backend]) -> Plan:
     """Take the first backend that can run one of `artifacts` on `board`: TensorRT, LiteRT, tflite-runtime.
 
-    Of several artifacts: INT8, FP16, FP32. `threads` None: all usable CPUs but one.
+    One that could not be tried is taken as if it could, with a warning. Of several artifacts the `preferred`;
+    threads: all usable CPUs but one.
     """
     by_name = {backend.name: backend for backend in backends}
     taken: tuple[Backend, Artifact] | None = None
     rejected: list[Rejection] = []
     for name, format_ in _FORMATS.items():
-        fitting = [artifact for artifact in artifacts if artifact.format == format_]
-        fitting.sort(key=lambda artifact: _PRECISIONS.index(artifact.precision))
+        fitting = preferred(artifacts, format_)
         objection = _objection(by_name.get(name), name, format_, fitting)
         if objection:
             rejected.append(objection)
@@ -65,7 +63,7 @@ def plan(
             rejected += [
                 Rejection(name, other.file, f"{fitting[0].precision} comes first") for other in fitting[1:]
             ]
-    count = default_threads(board.usable_cpus) if threads is None else threads
+    count = default_threads(board.usable_cpus)
     if taken is None:
         return Plan(None, None, None, count, rejected=tuple(rejected))
     backend, artifact = taken
@@ -80,7 +78,7 @@ def _objection(
     """Return why a backend can't be taken, or None."""
     if backend is None:
         return Rejection(name, None, "not looked for")
-    if not backend.usable:
+    if backend.usable is False:
         return Rejection(name, None, backend.reason, backend.fix)
     if not fitting:
         return Rejection(name, None, f"the bundle has no {format_} artifact", f"add one in {format_}")
@@ -90,6 +88,8 @@ def _objection(
 
 
 def _warnings(backend: Backend, artifact: Artifact) -> tuple[str, ...]:
+    if backend.usable is None:
+        return (f"{backend.name} {backend.reason}; {backend.fix}",)
     if backend.name == "tflite-runtime" and artifact.precision == "int8":
         return ("tflite-runtime never gives INT8 to XNNPACK: many times slower; pip install ai-edge-litert",)
     return ()

@@ -18,12 +18,14 @@ TRIAL_TIMEOUT_S = 60.0
 class Trial(msgspec.Struct, frozen=True):
     """How it went to load a runtime: `installed` says whether there is one at all, `error` is "" when it went well.
 
+    `tried` is False when nothing is known: no process could be started, or it gave no answer.
     `sm` is the compute capability of the GPU it found.
     """
 
     installed: bool
     version: str | None = None
     error: str = ""
+    tried: bool = True
     sm: str | None = None
 
 
@@ -82,9 +84,9 @@ def try_runtime(module: str, script: str, *, timeout_s: float = TRIAL_TIMEOUT_S)
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False
         )
     except subprocess.TimeoutExpired:
-        return Trial(installed=True, error=f"no answer within {timeout_s:g} s")
+        return Trial(installed=True, error=f"no answer within {timeout_s:g} s", tried=False)
     except OSError as error:
-        return Trial(installed=True, error=f"can't be tried: {error.strerror}")
+        return Trial(installed=True, error=f"no process: {error.strerror}", tried=False)
     said = _said(done.stdout)
     return Trial(installed=True, version=said.get("version"), sm=said.get("sm"), error=_fault(done))
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from agent.hardware import Board
 
 TENSORRT_NEEDS = (10, 3)
+_AGAIN = "try again when the device is less busy; `edge-agent check` tries it with a model"
 _NOT_TRIED = "not tried: told from a tree of files"
 _APT = (
     "sudo apt install tensorrt python3-libnvinfer (JetPack's, never pip),"
@@ -23,10 +24,13 @@ _APT = (
 
 
 class Backend(msgspec.Struct, frozen=True):
-    """A backend, and whether it can run here; `reason` and `fix` say why not, or what to know about it."""
+    """A backend, and whether it can run here; `reason` and `fix` say why not, or what to know about it.
+
+    `usable` None: it is installed and could not be tried.
+    """
 
     name: str
-    usable: bool
+    usable: bool | None
     version: str | None = None
     reason: str = ""
     fix: str = ""
@@ -56,6 +60,8 @@ def _litert(board: Board, trial: Trial | None) -> Backend:
         return Backend(name, usable=True, reason=_NOT_TRIED)
     if not trial.installed:
         return Backend(name, usable=False, reason="not installed", fix="pip install ai-edge-litert")
+    if not trial.tried:
+        return _untried(name, trial)
     if trial.error:
         fix = "pip install --force-reinstall ai-edge-litert"
         return Backend(name, usable=False, version=trial.version, reason=trial.error, fix=fix)
@@ -67,6 +73,8 @@ def _litert(board: Board, trial: Trial | None) -> Backend:
 
 def _tflite_runtime(board: Board, trial: Trial | None) -> Backend:
     name = "tflite-runtime"
+    if trial is not None and not trial.tried:
+        return _untried(name, trial)
     if trial is not None and trial.installed and not trial.error:
         reason = "it never gives INT8 to XNNPACK: many times slower than LiteRT"
         return Backend(
@@ -100,10 +108,16 @@ def _tensorrt(board: Board, trial: Trial | None) -> Backend:
         return Backend(name, usable=True, version=version, reason=_NOT_TRIED)
     if not trial.installed:
         return Backend(name, usable=False, version=version, reason="this Python can't import it", fix=_APT)
+    if not trial.tried:
+        return _untried(name, trial)
     if trial.error:
         fix = "needs a working NVIDIA driver: on a Jetson, access to /dev/nvhost*, /dev/nvmap (group video)"
         return Backend(name, usable=False, version=version, reason=trial.error, fix=fix)
     return Backend(name, usable=True, version=version, reason=f"GPU with SM {trial.sm}" if trial.sm else "")
+
+
+def _untried(name: str, trial: Trial) -> Backend:
+    return Backend(name, usable=None, reason=f"could not be tried: {trial.error}", fix=_AGAIN)
 
 
 def _is_arm(board: Board) -> bool:

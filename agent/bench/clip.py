@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from fractions import Fraction
@@ -81,9 +82,11 @@ def own_clip(source: str) -> Path:
 def standard_clip(cache: Path, mbit_s: float) -> Path:
     """Return the sample clip as 500 frames of 1920x1080 H.264 at 25 frames/s, made at the first call.
 
-    Raises InputMissing (no sample clip, no encoder) or CannotCreate.
+    Its name tells how it was made. Raises InputMissing (no sample clip, no encoder) or CannotCreate.
     """
-    return _made(cache / f"sample-1080p25-{mbit_s:g}mbit.mp4", mbit_s, lambda: _repeated(sample_clip()))
+    return _made(
+        cache / f"sample-1080p25-{mbit_s:g}mbit-{_recipe()}.mp4", mbit_s, lambda: _repeated(sample_clip())
+    )
 
 
 def still_clip(cache: Path, mbit_s: float) -> Path:
@@ -91,7 +94,9 @@ def still_clip(cache: Path, mbit_s: float) -> Path:
 
     Raises InputMissing or CannotCreate.
     """
-    return _made(cache / f"still-1080p25-{mbit_s:g}mbit.mp4", mbit_s, lambda: _noisy(sample_clip()))
+    return _made(
+        cache / f"still-1080p25-{mbit_s:g}mbit-{_recipe()}.mp4", mbit_s, lambda: _noisy(sample_clip())
+    )
 
 
 def facts(clip: Path) -> ClipFacts:
@@ -124,8 +129,23 @@ def _noisy(clip: Path) -> Iterator[av.VideoFrame]:
         yield av.VideoFrame.from_ndarray(pixels.clip(0, 255).astype(np.uint8), format="yuv420p")
 
 
+def _recipe() -> str:
+    """Return eight digits that change with the sample clip and with the settings that clips are made with."""
+    settings = (FRAMES, RATE_HZ, _SIZE_PX, GOP, _NOISE_LEVELS, _SHIFT_PX, _ENCODER, _OPTIONS)
+    return hashlib.sha256(sample_clip().read_bytes() + repr(settings).encode()).hexdigest()[:8]
+
+
+def _is_whole(clip: Path) -> bool:
+    """Tell whether a clip that was made can be opened and has all frames by its index, which is written last."""
+    try:
+        with av.open(str(clip)) as container:
+            return bool(container.streams.video[0].frames == FRAMES)
+    except (av.FFmpegError, IndexError):
+        return False
+
+
 def _made(out: Path, mbit_s: float, pictures: Callable[[], Iterable[av.VideoFrame]]) -> Path:
-    if out.is_file():
+    if out.is_file() and _is_whole(out):
         return out
     try:
         av.codec.codec.Codec(_ENCODER, "w")

@@ -11,6 +11,8 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+IDLE_SHARE = 0.5
+"""A run was in idle when at least this share of its packets was never decoded."""
 QUIET_STEAL = 0.03
 """A run is quiet when the host took at most this share of the machine's processor time during it."""
 
@@ -37,7 +39,8 @@ class Run(msgspec.Struct, frozen=True):
     `frames` of the source went in, `inferred` of them through the engine, in `wall_s`. `engine_cpu_s` is the
     processor time of the network, `other_cpu_s` that of everything else in the process. `steal` is the share
     0..1 of the machine's processor time that its host took meanwhile, None where the system does not tell.
-    `per_camera` splits `inferred`; `peak_rss_mb` is that of a process which did nothing else.
+    `not_decoded` packets of the source were sound and left out, in idle. `per_camera` splits `inferred`;
+    `peak_rss_mb` is that of a process which did nothing else.
     """
 
     frames: int
@@ -48,6 +51,7 @@ class Run(msgspec.Struct, frozen=True):
     steal: float | None
     times: dict[str, Times] = {}
     drops: dict[str, int] = {}
+    not_decoded: int = 0
     per_camera: tuple[int, ...] = ()
     peak_rss_mb: float | None = None
 
@@ -55,6 +59,11 @@ class Run(msgspec.Struct, frozen=True):
     def rate_hz(self) -> float:
         """Inferences a second."""
         return self.inferred / self.wall_s
+
+    @property
+    def idled(self) -> bool:
+        """Whether the source was in idle for most of the run."""
+        return self.not_decoded >= IDLE_SHARE * self.frames
 
     @property
     def fairness(self) -> float:

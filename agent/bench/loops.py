@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from msgspec import structs
 
 from agent.assembly import build_pipeline, open_model
 from agent.bench.meter import Gauge, MeteredEngine, TimedStages, tasks
@@ -77,11 +78,19 @@ def agent(
 
     At real-time pace frames are dropped as a camera's would be, and `times["age"]` is how old a frame was when
     it was decided, from the moment at which it was due. At the fastest pace none is dropped.
-    Processor time is counted from frame `settle` on, and the run's `frames` are those after it.
+    Processor time is counted from frame `settle` on, and the run's `frames` are those after it, as are the
+    packets that it tells were not decoded.
     """
     fastest = pace == "fastest"
     gauge, stages = Gauge(rig.engine), rig.stages()
-    source = FirstFrames(clip, frames, pace=pace, options=options, settle=settle, begun=gauge.restart)
+    before = 0
+
+    def begin() -> None:
+        nonlocal before
+        before = source.stats.packets_not_decoded
+        gauge.restart()
+
+    source = FirstFrames(clip, frames, pace=pace, options=options, settle=settle, begun=begin)
     capture, mailbox = run_cameras(rig, [(source, stages, sampling)], eager=fastest)[0]
     samples_s = {"prepare": stages.prepare_s, "finish": stages.finish_s}
     samples_s |= {"decode": source.took_s} if fastest else {"age": stages.ages_s}
@@ -90,19 +99,20 @@ def agent(
         "not sampled": capture.not_sampled,
         "undecodable packets": source.stats.undecodable_packets,
     }
-    return gauge.run(
+    run = gauge.run(
         frames=source.frame_count - settle,
         inferred=stages.inferred,
         wall_s=stages.wall_s,
         samples_s=samples_s,
         drops=drops,
     )
+    return structs.replace(run, not_decoded=source.stats.packets_not_decoded - before)
 
 
 def plain(rig: Rig, clip: Path, frames: int) -> Run:
     """Do the same work for the first `frames` of `clip` in one loop, without overlap."""
     gauge, stages = Gauge(rig.engine), rig.stages()
-    source = FirstFrames(clip, frames, pace="fastest")
+    source = FirstFrames(clip, frames, pace="fastest", begun=gauge.restart)
     source.open()
     try:
         for frame in source.frames():

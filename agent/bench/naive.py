@@ -23,13 +23,23 @@ if TYPE_CHECKING:
     from agent.bench.loops import Rig
 
 
-def naive(rig: Rig, clip: Path, frames: int, *, every_n: int = 1) -> Run:
+def naive(
+    rig: Rig,
+    clip: Path,
+    frames: int,
+    *,
+    every_n: int = 1,
+    grab: bool = False,
+    frame_rate_hz: float | None = None,
+) -> Run:
     """Run the plain OpenCV loop over the first `frames` of `clip`, inferring every `every_n`-th.
 
-    `VideoCapture.read` decodes every frame and converts it to BGR, as it always does. Only those that are
-    inferred are resized (stretched to the model's size, bilinear), put into the model's colour order and
-    quantized, by a look-up table; then inference and the agent's own box decoder. No tracking, no events.
-    OpenCV and its decoder keep as many threads as they like. The clock runs from the first frame read.
+    `VideoCapture.read` decodes every frame and converts it to BGR, as it always does; with `grab` those that
+    are not inferred are decoded only. Those that are inferred are resized (stretched to the model's size,
+    bilinear), put into the model's colour order and quantized, by a look-up table; then inference and the
+    agent's own box decoder. No tracking, no events.
+    OpenCV and its decoder keep as many threads as they like. With `frame_rate_hz` frames come as from a camera
+    of that rate. The clocks run from the first frame read, as the agent's.
 
     Raises InputMissing without OpenCV, BadData when it can't read the clip.
     """
@@ -38,17 +48,21 @@ def naive(rig: Rig, clip: Path, frames: int, *, every_n: int = 1) -> Run:
     decode = make_decoder(
         rig.bundle, rig.engine.outputs, min_score=rig.bundle.manifest.decoder.score_threshold
     )
-    gauge = Gauge(rig.engine)
     reader = cv2.VideoCapture(str(clip))
     try:
-        picture = reader.read()[1]
+        taken, picture = reader.read()
+        gauge = Gauge(rig.engine)
         begin_s, number, inferred = time.perf_counter(), 0, 0
-        while picture is not None and number < frames:
+        while taken and number < frames:
             if number % every_n == 0:
                 decode(rig.engine.infer(convert(picture)))
                 inferred += 1
             number += 1
-            picture = reader.read()[1]
+            if frame_rate_hz is not None:
+                time.sleep(max(0.0, begin_s + number / frame_rate_hz - time.perf_counter()))
+            taken = reader.grab()
+            if taken and not (grab and number % every_n):
+                taken, picture = reader.retrieve()
         wall_s = time.perf_counter() - begin_s
     finally:
         reader.release()

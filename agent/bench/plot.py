@@ -80,9 +80,13 @@ def _cpu(report: Report) -> list[_Row]:
     ]
     if report.idle_cpu_ms_per_frame is not None:
         rows.append(_row("agent, idle: key frames alone", report.idle_cpu_ms_per_frame, 2, _OURS))
+    if report.idle_paced_cpu_ms_per_frame is not None:
+        rows.append(_row("agent, idle at camera pace", report.idle_paced_cpu_ms_per_frame, 2, _OURS))
     beside = [other_cpu_ms(run) for one in report.raw.sampled for run in one.references]
     if beside:
         rows.append(_row("OpenCV loop, 5 inferences a second", float(np.median(beside)), 2, _OTHER))
+    if report.grab_cpu_ms_per_frame is not None:
+        rows.append(_row("OpenCV loop with grab", report.grab_cpu_ms_per_frame, 2, _OTHER))
     return rows
 
 
@@ -102,7 +106,7 @@ def _shares(report: Report) -> list[_Row]:
     ]
     if raw.sampled[0].references:
         rows.append(_dots("agent's CPU / OpenCV loop's", raw.sampled, SAMPLED, other_cpu_ms, _OURS))
-    if raw.idle and raw.idle[0].references:
+    if "idle_cpu_vs_naive" in report.spreads:
         rows.append(_dots("agent's CPU in idle / OpenCV loop's", raw.idle, IDLE, other_cpu_ms, _OURS))
     if raw.shared:
         label = f"rate of {report.setting.cameras} cameras / of one"

@@ -24,7 +24,9 @@ from agent.messages import EngineInfo  # noqa: TC001 - msgspec reads the types
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-PIPELINE, BASELINE, SAMPLED, IDLE, CAMERAS = "pipeline", "baseline", "sampled", "idle", "cameras"
+PIPELINE, BASELINE, SAMPLED, GRAB, CAMERAS = "pipeline", "baseline", "sampled", "grab", "cameras"
+IDLE, IDLE_PACED = "idle", "idle_paced"
+NEVER_IDLE = "no figure of {}: the agent did not fall idle there, or not for long enough"
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -47,7 +49,8 @@ class Setting(msgspec.Struct, frozen=True):
 class Raw(msgspec.Struct, frozen=True):
     """The runs themselves.
 
-    `alone`: one pass without overlap; `paced`: one at real-time pace. `shared` has the rounds of one camera
+    `alone`: one pass without overlap; `paced`: one at real-time pace. `sampled` has the OpenCV loop with grab
+    among its runs, `idle_paced` is as `idle` with frames at a camera's pace. `shared` has the rounds of one camera
     (the references) against several, each run in a process of its own.
     """
 
@@ -56,6 +59,7 @@ class Raw(msgspec.Struct, frozen=True):
     rates: tuple[Round, ...]
     sampled: tuple[Round, ...]
     idle: tuple[Round, ...]
+    idle_paced: tuple[Round, ...]
     shared: tuple[Round, ...]
     start_s: tuple[float, ...]
     peak_rss_mb: float | None
@@ -66,8 +70,10 @@ class Report(msgspec.Struct, frozen=True):
 
     Rates are inferences a second; `efficiency` is the pipeline's as a share of the engine's beside it.
     `cpu_ms_per_frame` is processor time per source frame without the engine's, with every frame inferred;
-    the sampled one is at 5 inferences a second, against the naive loop at the same; the idle one is of a camera
-    that watches a still scene, and has for a while.
+    the sampled one is at 5 inferences a second, against the naive loop at the same, and against that loop when
+    it does not convert what it does not infer (`grab`). The idle one is of a camera that watches a still scene,
+    and has for a while: as fast as frames can be read, and (`idle_paced`) at the pace of a camera, which leaves
+    more time for the processor to sleep and to wake.
     """
 
     setting: Setting
@@ -80,8 +86,12 @@ class Report(msgspec.Struct, frozen=True):
     cpu_ms_per_frame: float
     sampled_cpu_ms_per_frame: float
     sampled_cpu_vs_naive: float | None
+    grab_cpu_ms_per_frame: float | None
+    sampled_cpu_vs_grab: float | None
     idle_cpu_ms_per_frame: float | None
     idle_cpu_vs_naive: float | None
+    idle_paced_cpu_ms_per_frame: float | None
+    idle_paced_cpu_vs_naive: float | None
     stages: dict[str, Times]
     stages_alone: dict[str, Times]
     drops: dict[str, int]
@@ -96,7 +106,13 @@ class Report(msgspec.Struct, frozen=True):
 
 
 def summarise(setting: Setting, raw: Raw) -> Report:
-    """Work the figures out of the runs."""
+    """Work the figures out of the runs; there is none of idle where the agent was not, and a note of that."""
+    awake = tuple(
+        NEVER_IDLE.format(text)
+        for name, text in ((IDLE, "idle"), (IDLE_PACED, "idle at camera pace"))
+        if not _idled(raw, name)
+    )
+    setting = msgspec.structs.replace(setting, notes=setting.notes + awake)
     spreads = _spreads(raw)
     medians = {name: one.median for name, one in spreads.items()}
     naive = setting.baseline == "naive"
@@ -111,8 +127,12 @@ def summarise(setting: Setting, raw: Raw) -> Report:
         cpu_ms_per_frame=medians["cpu_ms_per_frame"],
         sampled_cpu_ms_per_frame=medians["sampled_cpu_ms_per_frame"],
         sampled_cpu_vs_naive=medians.get("sampled_cpu_vs_naive"),
+        grab_cpu_ms_per_frame=medians.get("grab_cpu_ms_per_frame"),
+        sampled_cpu_vs_grab=medians.get("sampled_cpu_vs_grab"),
         idle_cpu_ms_per_frame=medians.get("idle_cpu_ms_per_frame"),
         idle_cpu_vs_naive=medians.get("idle_cpu_vs_naive"),
+        idle_paced_cpu_ms_per_frame=medians.get("idle_paced_cpu_ms_per_frame"),
+        idle_paced_cpu_vs_naive=medians.get("idle_paced_cpu_vs_naive"),
         stages=_median_times([one.runs[PIPELINE] for one in raw.rates]),
         stages_alone=raw.alone.times,
         drops=raw.paced.drops,
@@ -136,15 +156,27 @@ def _spreads(raw: Raw) -> dict[str, Spread]:
         "baseline_efficiency": ratio_spread(raw.rates, BASELINE, rate_hz),
         "cpu_ms_per_frame": spread(raw.rates, _of(PIPELINE, other_cpu_ms)),
     }
-    for name, rounds in ((SAMPLED, raw.sampled), (IDLE, raw.idle)):
+    for name, rounds in ((SAMPLED, raw.sampled), (IDLE, raw.idle), (IDLE_PACED, raw.idle_paced)):
+        if not _idled(raw, name):
+            continue
         if rounds:
             found[f"{name}_cpu_ms_per_frame"] = spread(rounds, _of(name, other_cpu_ms))
         if rounds and rounds[0].references:
             found[f"{name}_cpu_vs_naive"] = ratio_spread(rounds, name, other_cpu_ms)
+    if raw.sampled and GRAB in raw.sampled[0].runs:
+        ours, theirs = _of(SAMPLED, other_cpu_ms), _of(GRAB, other_cpu_ms)
+        found["grab_cpu_ms_per_frame"] = spread(raw.sampled, theirs)
+        found["sampled_cpu_vs_grab"] = spread(raw.sampled, lambda one: ours(one) / theirs(one))
     if raw.shared:
         found["cameras_rate"] = ratio_spread(raw.shared, CAMERAS, rate_hz)
         found["fairness"] = spread(raw.shared, _of(CAMERAS, lambda run: run.fairness))
     return found
+
+
+def _idled(raw: Raw, name: str) -> bool:
+    """Tell whether the runs `name`, if they are of idle, were in idle."""
+    rounds = {IDLE: raw.idle, IDLE_PACED: raw.idle_paced}.get(name, ())
+    return all(one.runs[name].idled for one in rounds)
 
 
 def _of(name: str, value: Callable[[Run], float]) -> Callable[[Round], float]:

@@ -16,7 +16,17 @@ from agent.bench.figures import other_cpu_ms, rate_hz
 from agent.bench.loops import agent, bare, plain
 from agent.bench.naive import naive
 from agent.bench.plan import SAMPLED_HZ, make_plan, setting_of
-from agent.bench.report import BASELINE, CAMERAS, IDLE, PIPELINE, SAMPLED, Raw, summarise
+from agent.bench.report import (
+    BASELINE,
+    CAMERAS,
+    GRAB,
+    IDLE,
+    IDLE_PACED,
+    PIPELINE,
+    SAMPLED,
+    Raw,
+    summarise,
+)
 from agent.bench.rounds import alternate
 from agent.capture import StreamOptions
 from agent.config import Sampling
@@ -32,6 +42,8 @@ SETTLE_FRAMES = 10 * RATE_HZ
 """So long a camera that watches a still scene is given to fall idle before its processor time counts."""
 IDLE_FRAMES = FRAMES - GOP
 """Where its processor time ends: at the end of a clip what was not decoded is, which a camera never sees."""
+PACED_ROUNDS, PACED_FRAMES = 2, 250
+"""At a camera's pace a run of the agent takes 18 s, and one of so many frames of the OpenCV loop 10 s."""
 STARTS = 5
 STAY_S = 5.0
 SHARED_S = 6.0
@@ -46,6 +58,7 @@ def measure(options: Options, tell: Callable[[str], None]) -> Report:
     rates = _rates(plan, tell)
     sampled = _sampled(plan, tell)
     idle = _idle(plan, tell)
+    idle_paced = _idle(plan, tell, paced=True)
     tell("at the clip's own pace ...")
     paced = agent(plan.rig, plan.clip, plan.frames, pace="realtime")
     plan.rig.engine.close()
@@ -60,6 +73,7 @@ def measure(options: Options, tell: Callable[[str], None]) -> Report:
         rates=tuple(rates),
         sampled=tuple(sampled),
         idle=tuple(idle),
+        idle_paced=tuple(idle_paced),
         shared=tuple(shared),
         start_s=tuple(one.first_inference_s for one in starts),
         peak_rss_mb=starts[0].peak_rss_mb,
@@ -71,8 +85,12 @@ def estimate_s(plan: Plan) -> float:
     """Return about how long the rest takes."""
     bare_s, plain_s = plan.bare_s, plan.alone.wall_s
     rates_s = plan.options.rounds * (3 * bare_s + plain_s)
-    sampled_s = plan.options.rounds * 4 * FRAMES * plan.alone.other_cpu_ms / 1e3
+    sampled_s = plan.options.rounds * 5 * FRAMES * plan.alone.other_cpu_ms / 1e3
     paced_s = plan.frames / plan.facts.frame_rate_hz
+    if plan.still is not None:
+        rounds = min(PACED_ROUNDS, plan.options.rounds)
+        theirs = 0 if plan.opencv else (rounds + 1) * PACED_FRAMES
+        paced_s += (rounds * IDLE_FRAMES + theirs) / RATE_HZ
     starts_s = STARTS * _CHILD_S + STAY_S
     shared_s = (2 * plan.options.rounds + 1) * (SHARED_S + _CHILD_S) if plan.options.cameras > 1 else 0.0
     return rates_s + sampled_s + paced_s + starts_s + shared_s
@@ -95,24 +113,32 @@ def _rates(plan: Plan, tell: Callable[[str], None]) -> list[Round]:
 
 
 def _sampled(plan: Plan, tell: Callable[[str], None]) -> list[Round]:
-    """Alternate the agent and the OpenCV loop at 5 inferences a second of a clip of up to 500 frames."""
-    reference = None if plan.opencv else partial(naive, plan.rig, plan.clip, FRAMES, every_n=plan.every_n)
+    """Alternate the agent and the OpenCV loops at 5 inferences a second of a clip of up to 500 frames."""
+    loop = partial(naive, plan.rig, plan.clip, FRAMES, every_n=plan.every_n)
     sampling = Sampling(mode="uniform", hz=SAMPLED_HZ)
     contenders = {SAMPLED: partial(agent, plan.rig, plan.clip, FRAMES, sampling=sampling)}
+    if not plan.opencv:
+        contenders[GRAB] = partial(loop, grab=True)
 
     def line(one: Round) -> str:
         cpu = f"{SAMPLED_HZ:g} inferences/s: {one.runs[SAMPLED].other_cpu_ms:.2f} ms CPU a frame"
         return cpu if plan.opencv else f"{cpu}, {one.ratio(SAMPLED, other_cpu_ms):.3f} of the OpenCV loop's"
 
-    return _rounds(plan, reference, contenders, line, tell)
+    return _rounds(plan, None if plan.opencv else loop, contenders, line, tell)
 
 
-def _idle(plan: Plan, tell: Callable[[str], None]) -> list[Round]:
-    """Do the same where nothing moves, with `decode = "keyframes_when_idle"`, once it has fallen idle."""
+def _idle(plan: Plan, tell: Callable[[str], None], *, paced: bool = False) -> list[Round]:
+    """Do the same where nothing moves, with `decode = "keyframes_when_idle"`, once it has fallen idle.
+
+    With `paced` frames come as from a camera, for the agent and for the loop.
+    """
     if plan.still is None:
         return []
     every_n = round(RATE_HZ / SAMPLED_HZ)
-    reference = None if plan.opencv else partial(naive, plan.rig, plan.still, FRAMES, every_n=every_n)
+    loop = partial(naive, plan.rig, plan.still, FRAMES, every_n=every_n)
+    if paced:
+        loop = partial(naive, plan.rig, plan.still, PACED_FRAMES, every_n=every_n, frame_rate_hz=RATE_HZ)
+    name, title = (IDLE_PACED, "idle at camera pace") if paced else (IDLE, "idle")
     idling = partial(
         agent,
         plan.rig,
@@ -121,13 +147,15 @@ def _idle(plan: Plan, tell: Callable[[str], None]) -> list[Round]:
         sampling=Sampling(mode="uniform", hz=SAMPLED_HZ),
         options=StreamOptions(decode="keyframes_when_idle"),
         settle=SETTLE_FRAMES,
+        pace="realtime" if paced else "fastest",
     )
 
     def line(one: Round) -> str:
-        cpu = f"idle: {one.runs[IDLE].other_cpu_ms:.2f} ms CPU a frame"
-        return cpu if plan.opencv else f"{cpu}, {one.ratio(IDLE, other_cpu_ms):.3f} of the OpenCV loop's"
+        cpu = f"{title}: {one.runs[name].other_cpu_ms:.2f} ms CPU a frame"
+        return cpu if plan.opencv else f"{cpu}, {one.ratio(name, other_cpu_ms):.3f} of the OpenCV loop's"
 
-    return _rounds(plan, reference, {IDLE: idling}, line, tell)
+    most = PACED_ROUNDS if paced else None
+    return _rounds(plan, None if plan.opencv else loop, {name: idling}, line, tell, most=most)
 
 
 def _shared(plan: Plan, offered_hz: float, tell: Callable[[str], None]) -> list[Round]:
@@ -151,10 +179,13 @@ def _rounds(
     contenders: Mapping[str, Callable[[], Run]],
     line: Callable[[Round], str],
     tell: Callable[[str], None],
+    *,
+    most: int | None = None,
 ) -> list[Round]:
-    rounds = []
-    for one in alternate(reference, contenders, rounds=plan.options.rounds):
+    rounds: list[Round] = []
+    count = min(plan.options.rounds, most or plan.options.rounds)
+    for one in alternate(reference, contenders, rounds=count):
         rounds.append(one)
         stolen = "steal unknown" if one.steal is None else f"steal up to {one.steal:.1%}"
-        tell(f"round {len(rounds)} of {plan.options.rounds}: {line(one)}; {stolen}")
+        tell(f"round {len(rounds)} of {count}: {line(one)}; {stolen}")
     return rounds

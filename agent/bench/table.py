@@ -34,6 +34,8 @@ def table(report: Report) -> Table:
         f"{quiet} of {setting.rounds} rounds of the efficiency were quiet: "
         f"at most {QUIET_STEAL:.0%} of the machine stolen in any run"
     )
+    if all(one.steal is None for one in report.raw.rates):
+        made.caption = "Which rounds were quiet is not known: this system does not tell what was stolen"
     made.caption_justify = "left"
     return made
 
@@ -72,10 +74,14 @@ def _cpu(report: Report) -> Iterator[Row]:
     yield _spread("  5 inferences/s, ms a frame", spreads["sampled_cpu_ms_per_frame"], 2)
     if "sampled_cpu_vs_naive" in spreads:
         yield _spread("  5 inferences/s / OpenCV loop", spreads["sampled_cpu_vs_naive"], 3)
-    if "idle_cpu_ms_per_frame" in spreads:
-        yield _spread("  idle, ms a frame", spreads["idle_cpu_ms_per_frame"], 2)
-    if "idle_cpu_vs_naive" in spreads:
-        yield _spread("  idle / OpenCV loop", spreads["idle_cpu_vs_naive"], 3)
+    if "grab_cpu_ms_per_frame" in spreads:
+        yield _spread("  OpenCV loop with grab, ms a frame", spreads["grab_cpu_ms_per_frame"], 2)
+        yield _spread("  5 inferences/s / loop with grab", spreads["sampled_cpu_vs_grab"], 3)
+    for name, title in (("idle", "idle"), ("idle_paced", "idle at camera pace")):
+        if f"{name}_cpu_ms_per_frame" in spreads:
+            yield _spread(f"  {title}, ms a frame", spreads[f"{name}_cpu_ms_per_frame"], 2)
+        if f"{name}_cpu_vs_naive" in spreads:
+            yield _spread(f"  {title} / OpenCV loop", spreads[f"{name}_cpu_vs_naive"], 3)
 
 
 def _cameras(report: Report) -> Iterator[Row]:

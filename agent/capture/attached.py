@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.capture import picamera, v4l2, videodev
 from agent.errors import AgentError
+from agent.hardware.files import entries, listed, read_line, read_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,11 +39,10 @@ def find(root: Path) -> list[Attached]:
 
 def find_v4l2(root: Path) -> list[Attached]:
     """Return the V4L2 devices that capture pictures, in the order of their numbers."""
-    names = {path.name: path for path in (root / "sys/class/video4linux").glob("video*")}
     by_id = _stable_names(root)
     found = []
-    for name in sorted(names, key=lambda name: int(name[5:]) if name[5:].isdigit() else 0):
-        title = _read(names[name] / "name") or name
+    for path in listed(root / "sys/class/video4linux", "video"):
+        name, title = path.name, read_line(path / "name") or path.name
         camera = _v4l2(root / "dev" / name, title, by_id.get(name, f"/dev/{name}"))
         if camera is not None:
             found.append(camera)
@@ -63,13 +63,9 @@ def find_picamera() -> list[Attached]:
 
 def find_csi(root: Path) -> list[Attached]:
     """Return a hint on a Jetson whose kernel has a CSI camera's driver: only nvarguscamerasrc reads it."""
-    try:
-        compatible = (root / "proc/device-tree/compatible").read_bytes().decode("ascii", "replace")
-    except OSError:
+    if JETSON not in (read_text(root / "proc/device-tree/compatible") or ""):
         return []
-    if JETSON not in compatible:
-        return []
-    names = [_read(path / "name") for path in sorted((root / "sys/class/video4linux").glob("video*"))]
+    names = [read_line(path / "name") or "" for path in listed(root / "sys/class/video4linux", "video")]
     sensors = [name for name in names if name.startswith("vi-output")]
     return [
         Attached("csi", name.partition(",")[2].strip() or name, f"sensor {number}", f"csi:{number}")
@@ -118,12 +114,5 @@ def _describe(fd: int, title: str, device: str) -> Attached | None:
 
 def _stable_names(root: Path) -> dict[str, str]:
     """Return video0 -> /dev/v4l/by-id/..., which stays when devices are plugged in another order."""
-    links = (link for link in sorted((root / "dev/v4l/by-id").glob("*")) if link.is_symlink())
+    links = (link for link in entries(root / "dev/v4l/by-id") if link.is_symlink())
     return {link.readlink().name: f"/dev/v4l/by-id/{link.name}" for link in links}
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return ""

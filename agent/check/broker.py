@@ -40,7 +40,8 @@ def check(options: MqttOptions, *, base: str) -> list[Finding]:
     try:
         error = _connect(transport, own.connect_timeout_s)
         if error:
-            return [fault(WHAT, f"{own.where}: {error}", fix=fix_for(error))]
+            text = f"{own.where}: {error} (as client {own.client_id})"
+            return [fault(WHAT, text, fix=fix_for(error))]
         protocol, began_s = transport.link.protocol, time.monotonic()
         report = _publish(transport, f"{base}/check")
         took_ms = (time.monotonic() - began_s) * 1e3
@@ -81,17 +82,23 @@ def _verdict(
     options: MqttOptions, report: Report, *, protocol: str, topic: str, took_ms: float
 ) -> list[Finding]:
     if report.outcome is Outcome.DELIVERED:
-        rows = [ok(WHAT, f"{options.where}: {protocol}, {topic} published in {took_ms:.0f} ms")]
+        rows = [
+            ok(
+                WHAT,
+                f"{options.where}: {protocol}, {topic} published in {took_ms:.0f} ms, as client {options.client_id}",
+            )
+        ]
         if protocol == "MQTT 3.1.1":
             text = "MQTT 3.1.1: a publish that the access list denies looks delivered"
             rows.append(warning(WHAT, text, fix="use a broker with MQTT 5, such as mosquitto 2"))
         return rows
-    text = f"{options.where}: publishing on {topic}: {report.outcome.value}: {report.detail or 'connection lost'}"
+    why = report.detail or "connection lost"
+    text = f"{options.where}: publishing on {topic}: {report.outcome.value}: {why} (as client {options.client_id})"
     if report.outcome is Outcome.DENIED:
         below = topic.rpartition("/")[0]
-        who = options.username or "this device"
+        name = options.username or "this device"
         return [
-            fault(WHAT, text, fix=f"let {who} write {below}/#; in mosquitto's ACL: topic write {below}/#")
+            fault(WHAT, text, fix=f"let {name} write {below}/#; in mosquitto's ACL: topic write {below}/#")
         ]
     if report.outcome is Outcome.BUSY:
         return [fault(WHAT, text, fix="raise the broker's quota for this device")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import re
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -20,6 +21,8 @@ WHAT = "devices"
 LIMIT_S = 5.0
 _VCIO = "dev/vcio"
 """The mailbox of the Pi's firmware: throttling and under-voltage are read there."""
+_VIDEO_MAJOR = 81
+"""Of the character devices of Video4Linux: devices.txt of the kernel."""
 _LOCAL = ("v4l2", "picamera", "csi", "gstreamer")
 _NEEDED = {"picamera": ("dev/media*", "dev/dma_heap/*"), "csi": ("dev/video*",)}
 """What must be there, by glob below /; any file of a glob will do."""
@@ -86,9 +89,16 @@ def _file(what: str, path: Path) -> Finding:
     if not path.exists():
         seen = ", ".join(str(p) for p in sorted(path.parent.glob("video*"))) or "none"
         return fault(what, f"no {path}; attached: {seen}", fix="plug the camera in, or correct the number")
+    if not _is_video(path.stat()):
+        fix = "give a /dev/video*; `edge-agent cameras` lists what is attached"
+        return fault(what, f"{path} is no video device", fix=fix)
     if not _usable(path):
         return fault(what, f"{path}: not permitted", fix=_join(path))
     return ok(what, f"{path} can be opened")
+
+
+def _is_video(status: os.stat_result) -> bool:
+    return stat.S_ISCHR(status.st_mode) and os.major(status.st_rdev) == _VIDEO_MAJOR
 
 
 def _usable(path: Path) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from agent.check import mounts
 from agent.check.finding import Finding, fault, ok, warning
 from agent.check.lock import running_agent
+from agent.hardware.files import printable
 
 if TYPE_CHECKING:
     from agent.check.mounts import Mount
@@ -35,7 +36,7 @@ def check(state_dir: Path, *, max_bytes: int) -> list[Finding]:
     place = _existing(state_dir)
     if not place.is_dir():
         return [fault(WHAT, f"{place} is not a directory", fix="give another state_dir (--state)")]
-    mount = mounts.mount_of(place.resolve(), Path("/proc/self/mountinfo").read_text(encoding="utf-8"))
+    mount = mounts.mount_of(place.resolve(), mounts.read_mountinfo())
     try:
         flush_ms = _flush_ms(place)
     except OSError as error:
@@ -57,7 +58,7 @@ def check(state_dir: Path, *, max_bytes: int) -> list[Finding]:
 
 def lasting(mount: Mount) -> list[Finding]:
     """Return a warning for a file system that forgets, or that a database does not lie well on."""
-    seen = f"{mount.point} is {mount.kind}"
+    seen = f"{printable(mount.point)} is {mount.kind}"
     if mount.kind in mounts.MEMORY:
         lost = "what waits for the broker is lost at power-off"
         return [warning(WHAT, f"{seen}: {lost}", fix="put state_dir on a disk or card")]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from agent.cli.common import DEFAULT_CONFIG, FILE, default_device, default_state_dir
 from agent.hardware.files import entries
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @click.group()
@@ -54,14 +58,12 @@ def show(path: Path) -> None:
     from agent.config.load import load_config
 
     found = load_config(path)
-    defaults = {
+    defaults: dict[str, Callable[[], object]] = {
         "device": default_device,
         "state_dir": default_state_dir,
         "model": lambda: "the starter (person)",
     }
-    missing = [
-        f"# {key}: {default()}\n" for key, default in defaults.items() if getattr(found, key) is None
-    ]
+    missing = [f"# {key}: {default()}\n" for key, default in defaults.items() if getattr(found, key) is None]
     click.echo("".join(missing) + effective(found, credentials=_credentials()), nl=False)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from agent.backends.usable import Backend
 from agent.hardware import Board
-from agent.manifest import Artifact
+from agent.manifest import Artifact, preferred
 from agent.select import plan
 
 PI = Board(kind="raspberry-pi", name="Raspberry Pi 5", tier="supported", tier_reason="", usable_cpus=4)
@@ -81,7 +81,20 @@ def test_int8_on_tflite_runtime_is_taken_with_a_warning() -> None:
     assert plan(PI, (INT8,), (LITERT, OLD, NO_TENSORRT)).warnings == ()
 
 
-def test_threads_are_the_usable_cpus_but_one_or_what_is_asked_for() -> None:
-    """Three on a Pi, unless the caller says another number."""
+def test_threads_are_the_usable_cpus_but_one() -> None:
+    """Three on a Pi."""
     assert plan(PI, (INT8,), (LITERT,)).threads == 3
-    assert plan(PI, (INT8,), (LITERT,), threads=2).threads == 2
+
+
+def test_what_could_not_be_tried_is_taken_with_a_warning() -> None:
+    """A busy device is no reason to say that nothing can run."""
+    untried = Backend("litert", usable=None, reason="could not be tried: no answer within 60 s", fix="later")
+    chosen = plan(PI, (INT8,), (untried, NO_OLD, NO_TENSORRT))
+    assert (chosen.backend, chosen.artifact) == ("litert", "int8.tflite")
+    assert "could not be tried: no answer within 60 s; later" in chosen.warnings[0]
+
+
+def test_the_plan_and_the_bundle_prefer_the_same() -> None:
+    """INT8, FP16, FP32 of the format that is asked for."""
+    half = Artifact(file="fp16.tflite", format="tflite", precision="fp16")
+    assert preferred((FP32, ONNX, half, INT8), "tflite") == [INT8, half, FP32]

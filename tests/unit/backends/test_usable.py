@@ -66,7 +66,28 @@ def test_a_runtime_that_hangs_is_given_up(package) -> None:
     """After the time limit the child is killed and that is the reason."""
     package("pass", at_import="import threading; threading.Event().wait()")
     trial = try_runtime("probed_runtime", LOAD, timeout_s=1.0)
-    assert trial.error == "no answer within 1 s"
+    assert (trial.error, trial.tried) == ("no answer within 1 s", False)
+
+
+def test_a_process_that_can_not_be_started_says_nothing_of_the_runtime(
+    package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No memory for one, or too many processes: it was not tried."""
+    package("pass")
+    monkeypatch.setattr("sys.executable", "/no/such/python")
+    trial = try_runtime("probed_runtime", LOAD)
+    assert (trial.installed, trial.tried) == (True, False)
+
+
+@pytest.mark.parametrize("name", ["litert", "tflite-runtime", "tensorrt"])
+def test_what_could_not_be_tried_is_neither_usable_nor_to_be_installed_again(name: str) -> None:
+    """It is a state of its own."""
+    trials = {"litert": ABSENT, "tflite-runtime": ABSENT, "tensorrt": ABSENT}
+    trials[name] = Trial(installed=True, error="no answer within 60 s", tried=False)
+    found = {backend.name: backend for backend in usable_backends(board(), trials)}[name]
+    assert found.usable is None
+    assert "could not be tried: no answer" in found.reason
+    assert "install" not in found.fix
 
 
 def test_what_is_not_installed_is_not_tried() -> None:

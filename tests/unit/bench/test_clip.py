@@ -41,6 +41,22 @@ def test_a_clip_is_made_once(tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == sorted([made, other])
 
 
+def test_a_clip_that_is_not_whole_is_made_again(tmp_path: Path) -> None:
+    """One cut off by a full disk, and an empty one."""
+    made = clip.standard_clip(tmp_path, 1.0)
+    whole = made.read_bytes()
+    for size_bytes in (0, len(whole) // 2, len(whole) * 9 // 10):
+        made.write_bytes(whole[:size_bytes])
+        assert len(clip.standard_clip(tmp_path, 1.0).read_bytes()) == len(whole)
+
+
+def test_a_clip_made_in_another_way_is_another_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as one of an older version: it is not measured with."""
+    made = clip.standard_clip(tmp_path, 1.0)
+    monkeypatch.setattr(clip, "GOP", 6)
+    assert clip.standard_clip(tmp_path, 1.0) != made
+
+
 def test_the_still_clip_shows_one_scene_with_noise(tmp_path: Path) -> None:
     """Frames differ, by little."""
     with av.open(str(clip.still_clip(tmp_path, 4.0))) as reader:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 
+from agent.bench import clip
 from agent.bench.loops import Rig, agent, bare, open_rig, plain, run_cameras, together
 from agent.bench.naive import converter, naive
+from agent.bench.session import IDLE_FRAMES, SETTLE_FRAMES
 from agent.bench.sources import LoopedCamera
 from agent.capture import StreamOptions
 from agent.config import Sampling
@@ -68,10 +73,22 @@ def test_what_comes_before_the_measured_part_is_not_counted(rig: Rig) -> None:
     assert part.engine_cpu_s < whole.engine_cpu_s / 2
 
 
-def test_idle_decoding_can_be_asked_for(rig: Rig) -> None:
-    """The stream's options reach the source."""
+def test_the_still_clip_is_mostly_not_decoded_in_idle(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the bench calls idle is: of each 50 packets one key frame is decoded; awake all of them."""
+    monkeypatch.setattr(clip, "_SIZE_PX", (320, 180))
+    if "libx264" not in av.codecs_available:
+        pytest.skip("PyAV without libx264")
+    still = clip.still_clip(tmp_path, 0.2)
+    sampling = Sampling(mode="uniform", hz=5.0)
     options = StreamOptions(decode="keyframes_when_idle")
-    assert agent(rig, sample_clip(), FRAMES, options=options).inferred > 0
+    idle = agent(rig, still, IDLE_FRAMES, sampling=sampling, options=options, settle=SETTLE_FRAMES)
+    assert idle.frames == IDLE_FRAMES - SETTLE_FRAMES
+    assert idle.not_decoded >= 0.9 * idle.frames
+    assert idle.idled
+    awake = agent(rig, still, 20, sampling=sampling)
+    assert (awake.not_decoded, awake.idled) == (0, False)
 
 
 def test_the_opencv_loop_reads_every_frame_and_infers_every_nth(rig: Rig) -> None:
@@ -80,6 +97,59 @@ def test_the_opencv_loop_reads_every_frame_and_infers_every_nth(rig: Rig) -> Non
     assert (naive(rig, sample_clip(), FRAMES).frames, naive(rig, sample_clip(), FRAMES).inferred) == (12, 12)
     run = naive(rig, sample_clip(), FRAMES, every_n=5)
     assert (run.frames, run.inferred) == (FRAMES, 3)
+
+
+def test_the_opencv_loop_with_grab_infers_the_same_frames(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And converts only those: 3 of 12, the first by read()."""
+    cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
+    calls: list[str] = []
+
+    class Counted:
+        def __init__(self, path: str) -> None:
+            self._reader = cv2.VideoCapture(path)
+
+        def __getattr__(self, name: str) -> Any:
+            calls.append(name)
+            return getattr(self._reader, name)
+
+    monkeypatch.setattr(
+        "agent.bench.naive.require_opencv",
+        lambda _: SimpleNamespace(**{**vars(cv2), "VideoCapture": Counted}),
+    )
+    for grab, retrieved in ((True, 2), (False, FRAMES)):
+        calls.clear()
+        run = naive(rig, sample_clip(), FRAMES, every_n=5, grab=grab)
+        assert (run.frames, run.inferred) == (FRAMES, 3)
+        assert (calls.count("grab"), calls.count("retrieve")) == (FRAMES, retrieved)
+
+
+def test_the_opencv_loop_can_have_a_cameras_pace(rig: Rig) -> None:
+    """12 frames at 25 a second: the wall clock runs for 12 of their times."""
+    pytest.importorskip("cv2", reason="OpenCV is not installed")
+    assert naive(rig, sample_clip(), FRAMES, every_n=5, frame_rate_hz=25.0).wall_s >= FRAMES / 25
+
+
+def test_opening_the_clip_is_not_counted_in_the_opencv_loop(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is not in the agent's: the clocks start after the first frame was read."""
+    cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
+
+    class SlowToOpen:
+        def __init__(self, path: str) -> None:
+            self._reader = cv2.VideoCapture(path)
+            end_s = time.process_time() + 1.0
+            while time.process_time() < end_s:
+                pass
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._reader, name)
+
+    monkeypatch.setattr(
+        "agent.bench.naive.require_opencv",
+        lambda _: SimpleNamespace(**{**vars(cv2), "VideoCapture": SlowToOpen}),
+    )
+    assert naive(rig, sample_clip(), 2).other_cpu_s < 0.9
 
 
 def test_the_opencv_loop_says_what_it_can_not_read(rig: Rig, tmp_path: Path) -> None:

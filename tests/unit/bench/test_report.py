@@ -33,6 +33,8 @@ def test_the_figures_are_those_of_the_runs() -> None:
     assert found.spreads["efficiency"].quiet_median == pytest.approx(0.95)
     assert found.spreads["efficiency"].quiet_rounds == 1
     assert (found.sampled_cpu_vs_naive, found.idle_cpu_vs_naive) == pytest.approx((0.6, 0.1))
+    assert (found.idle_paced_cpu_ms_per_frame, found.idle_paced_cpu_vs_naive) == pytest.approx((2.0, 0.2))
+    assert (found.grab_cpu_ms_per_frame, found.sampled_cpu_vs_grab) == pytest.approx((8.0, 0.75))
     assert (found.cameras_rate, found.fairness) == pytest.approx((0.98, 0.96))
     assert (found.startup_s, found.peak_rss_mb, found.rss_mb_per_further_camera) == (0.9, 118.0, 0.0)
     assert found.plain_fps is None
@@ -46,6 +48,22 @@ def test_without_opencv_the_plain_loop_stands_in_and_has_its_own_name() -> None:
     assert (found.naive_fps, found.plain_fps) == (None, pytest.approx(60))
     assert (found.sampled_cpu_vs_naive, found.idle_cpu_vs_naive) == (None, None)
     assert found.sampled_cpu_ms_per_frame == pytest.approx(6.0)
+
+
+def test_a_run_that_never_fell_idle_gives_no_figure_of_idle() -> None:
+    """Neither in the document nor in the table, and a note says why; the other one stays."""
+    found = report(not_decoded=49)
+    assert (found.idle_paced_cpu_ms_per_frame, found.idle_paced_cpu_vs_naive) == (None, None)
+    assert found.idle_cpu_vs_naive == pytest.approx(0.1)
+    assert any("idle at camera pace" in note and "did not fall idle" in note for note in found.setting.notes)
+    assert not any("idle at camera pace" in line for line in shown(found))
+    assert report(not_decoded=50).setting.notes == ()
+
+
+def test_what_was_stolen_may_not_be_known() -> None:
+    """Then it is not said that no round was quiet."""
+    assert any("not known" in line for line in shown(report(steal=None)))
+    assert not any("not known" in line for line in shown(report()))
 
 
 def test_one_camera_has_no_figures_of_several() -> None:
@@ -63,6 +81,8 @@ def test_the_table_fits_80_columns(opencv: bool, cameras: int) -> None:
     row = next(line for line in lines if line.startswith("efficiency"))
     assert row.split()[-5:] == ["0.875", "0.800", "to", "0.950", "0.950"]
     assert any(line.startswith("1 of 2 rounds") for line in lines)
+    assert any(line.startswith("  idle at camera pace, ms a frame ") and " to " in line for line in lines)
+    assert any("OpenCV loop with grab, ms a frame " in line and " to " in line for line in lines) is opencv
     assert ("OpenCV" in "".join(lines).replace("no OpenCV", "")) is opencv
 
 

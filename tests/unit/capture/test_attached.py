@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -56,6 +57,20 @@ def test_a_jetson_with_two_sensors(tmp_path: Path) -> None:
         ("imx219 10-0010", "csi:1"),
     ]
     (tree / "compatible").write_bytes(b"raspberrypi,5-model-b\0brcm,bcm2712\0")
+    assert attached.find_csi(tmp_path) == []
+
+
+@pytest.mark.timeout(20)
+def test_files_that_never_end_or_hang_are_no_obstacle(tmp_path: Path) -> None:
+    """A FIFO in place of a name or of the device tree, and a name that goes on and on."""
+    device(tmp_path, 0, "x" * 100_000, node=False)
+    device(tmp_path, 1, "", node=False)
+    (tmp_path / "sys/class/video4linux/video1/name").unlink()
+    os.mkfifo(tmp_path / "sys/class/video4linux/video1/name")
+    (tmp_path / "proc/device-tree").mkdir(parents=True)
+    os.mkfifo(tmp_path / "proc/device-tree/compatible")
+    long, fifo = attached.find_v4l2(tmp_path)
+    assert (len(long.name), fifo.name) == (200, "video1")
     assert attached.find_csi(tmp_path) == []
 
 

@@ -31,9 +31,10 @@ def test_every_error_has_a_fix(error: str, words: str) -> None:
 @pytest.mark.parametrize("outcome", [o for o in Outcome if o is not Outcome.DELIVERED])
 def test_a_publish_that_did_not_arrive_is_a_fault(outcome: Outcome) -> None:
     """Each outcome is told with the topic, the broker's words and a fix, without the password."""
-    options = MqttOptions("host", username="pi", password="s3cret")  # noqa: S106 - a made-up one
+    options = MqttOptions("host", username="pi", password="s3cret", client_id="edge/d-check")  # noqa: S106 - a made-up one
     report = Report("k", outcome, "0x87 Not authorized")
     (row,) = broker._verdict(options, report, protocol="MQTT 5", topic="edge/d/check", took_ms=1.0)
     assert (row.state, "0x87" in row.seen, "edge/d/check" in row.seen) == ("fault", True, True)
     assert row.fix
+    assert "client edge/d-check" in row.seen
     assert "s3cret" not in repr(row)

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+import stat
 from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 
 from agent.check import clock, devices
+
+
+@pytest.fixture
+def any_video(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take plain files, which anybody can make, for video devices."""
+    monkeypatch.setattr(devices, "_is_video", lambda _: True)
 
 
 def tree(root: Path, *names: str) -> Path:
@@ -30,6 +37,7 @@ def test_network_cameras_need_no_device(camera, tmp_path: Path) -> None:
     assert [row.state for row in rows] == ["skipped"]
 
 
+@pytest.mark.usefixtures("any_video")
 def test_a_usb_camera_that_is_there(camera, tmp_path: Path) -> None:
     """The path is read without its options."""
     root = tree(tmp_path, "dev/video0")
@@ -46,6 +54,23 @@ def test_a_usb_camera_that_is_not_there(camera, tmp_path: Path) -> None:
     assert "video2" in row.seen
 
 
+@pytest.mark.parametrize("path", ["/dev/null", "/etc/passwd", "/etc"])
+def test_what_is_no_video_device_is_no_camera(camera, path: str) -> None:
+    """Another character device, a file, a directory."""
+    (row,) = but_root(devices.check([camera(f"v4l2:{path}")]))
+    assert (row.state, row.seen) == ("fault", f"{path} is no video device")
+
+
+@pytest.mark.parametrize(("major", "video"), [(81, True), (1, False)])
+def test_a_video_device_has_major_81(tmp_path: Path, major: int, video: bool) -> None:
+    """By a node made for the test."""
+    try:
+        os.mknod(tmp_path / "node", 0o600 | stat.S_IFCHR, os.makedev(major, 0))
+    except OSError:
+        pytest.skip("this user may not make devices")
+    assert devices._is_video((tmp_path / "node").stat()) is video
+
+
 def test_a_pi_without_its_ribbon_cable(camera, tmp_path: Path) -> None:
     """No media device: a fault; with all there: good."""
     (row,) = but_root(devices.check([camera("picamera:0")], root=tree(tmp_path, "dev/dma_heap/system")))
@@ -55,6 +80,7 @@ def test_a_pi_without_its_ribbon_cable(camera, tmp_path: Path) -> None:
     assert row.state == "ok"
 
 
+@pytest.mark.usefixtures("any_video")
 def test_a_device_of_another_group_is_told(camera, tmp_path: Path) -> None:
     """The fix is the group to join; for the firmware's mailbox it is a warning."""
     root = tree(tmp_path, "dev/video0", "dev/vcio", "dev/nvmap")
@@ -91,6 +117,7 @@ def test_only_hardware_elements_need_a_device(
     assert but_root(devices.check([camera(f"gstreamer:{pipeline}")], root=tmp_path / "none")) == []
 
 
+@pytest.mark.usefixtures("any_video")
 @pytest.mark.skipif(os.geteuid() != 0, reason="not root")
 def test_root_is_told_that_it_proves_nothing(camera, tmp_path: Path) -> None:
     """What root may open the service's user need not."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from agent.check import disk
 from agent.check.lock import holder, running_agent
-from agent.check.mounts import Mount, mount_of
+from agent.check.mounts import Mount, mount_of, read_mountinfo
 
 MOUNTINFO = """\
 22 1 179:2 / / rw,noatime shared:1 - ext4 /dev/mmcblk0p2 rw
@@ -41,6 +41,23 @@ def test_a_path_lies_on_its_nearest_mount(path: str, point: str, kind: str) -> N
 def test_no_mountinfo_breaks_the_check(text: str) -> None:
     """Whatever the file holds, the answer is a mount or none."""
     mount_of(Path("/var/lib"), text)
+
+
+def test_a_mount_point_may_be_in_any_bytes(tmp_path: Path) -> None:
+    """Not UTF-8, and shown without what can't be printed; lines end at line ends alone."""
+    file = tmp_path / "mountinfo"
+    file.write_bytes(
+        b"22 1 179:2 / / rw - ext4 a rw\n23 22 0:9 / /mnt/caf\xe9\\043\x85x rw - tmpfs a rw\n24 2 0:9 / /q rw -  "
+    )
+    mount = mount_of(Path(os.fsdecode(b"/mnt/caf\xe9#\x85x/state")), read_mountinfo(file))
+    assert mount == (os.fsdecode(b"/mnt/caf\xe9#\x85x"), "tmpfs")
+    assert disk.lasting(mount)[0].seen.isprintable()
+
+
+def test_a_hidden_mountinfo_leaves_the_kind_unknown(tmp_path: Path) -> None:
+    """As with hidepid or another /proc."""
+    assert read_mountinfo(tmp_path / "none") == ""
+    assert mount_of(tmp_path, "") == Mount("", "")
 
 
 @pytest.mark.parametrize(
