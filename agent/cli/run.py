@@ -178,6 +178,7 @@ def _service(path: Path | None) -> RunOptions:
 def _command(given: dict[str, Any]) -> RunOptions:
     """Return what the options say, of one source. Raises AgentError."""
     from agent.broker import parse_url
+    from agent.capture import source_scheme
     from agent.config import CameraConfig, Config, LimitsConfig
     from agent.daemon import RunOptions
     from agent.hardware import default_threads
@@ -187,6 +188,7 @@ def _command(given: dict[str, Any]) -> RunOptions:
     if given["drain_s"] != given["drain_s"]:
         raise UsageError("--drain-s", seen="nan", fix="give seconds, 0 or more")
     _check_files(given)
+    source_scheme(given["source"])
     camera = CameraConfig(
         name=given["camera"],
         source=given["source"],
