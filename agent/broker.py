@@ -92,5 +92,5 @@ def parse_url(url: str, **more: Any) -> MqttOptions:
 
 
 def fix_for(error: str) -> str:
-    """Return what to do about a connection that ended in `error`, the words of the broker or the system."""
+    """Return what to do about a connection that did not come about: `error` is the broker's or system's word."""
     return next((fix for part, fix in _FIXES if part in error.lower()), _FIX)

@@ -333,9 +333,8 @@ class MqttTransport:
         self._forget_connection()
         self._next_try_s = self._clock() + wait_s
         if why != self._error:
-            log.warning(
-                "broker %s: %s; %s; messages are kept and sent later", self._options.where, why, fix_for(why)
-            )
+            told = why if stood or contested else f"{why}; {fix_for(why)}"
+            log.warning("broker %s: %s; messages are kept and sent later", self._options.where, told)
         log.debug("broker %s: next try in %.1f s", self._options.where, wait_s)
         self._error = why
 

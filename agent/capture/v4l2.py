@@ -13,8 +13,10 @@ import fcntl
 import mmap
 import os
 import select
+import stat
 import time
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -191,6 +193,8 @@ def choose(wanted: str | None, offered: list[str], path: str) -> str:
 def open_device(path: str) -> int:
     """Return a file descriptor of the capture device. Raises AgentError."""
     try:
+        if not stat.S_ISCHR(Path(path).stat().st_mode):
+            raise BadData(NOT_CAPTURE, seen=path, fix=FIX_LIST)
         fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise explain(error, path) from None

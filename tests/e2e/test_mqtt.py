@@ -337,7 +337,7 @@ def test_a_name_that_two_use_is_told_and_not_fought_for(
         sender.close()
     lines = [r.getMessage() for r in caplog.records if "same device name (edge/dev1)" in r.getMessage()]
     assert lines
-    assert "another --device" in lines[0]
+    assert "another device name" in lines[0]
 
 
 def test_a_name_that_two_use_shows_when_the_broker_says_nothing(
@@ -352,7 +352,7 @@ def test_a_name_that_two_use_shows_when_the_broker_says_nothing(
     def hinted() -> bool:
         for transport in both:
             transport.poll(0.01)
-        return "another --device" in caplog.text
+        return "another device name" in caplog.text
 
     wait_for(hinted, 10, "the hint")
     for transport in both:

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -181,7 +182,8 @@ def test_a_clip_over_http_that_breaks_off(tmp_path: Path, caplog: pytest.LogCapt
     clip = write_clip(tmp_path / "a.mkv", even(300, fps=100), size=(320, 240)).read_bytes()
     with HttpServer({"a.mkv": clip}) as server:
         server.cut_at = len(clip) // 2
-        with connect(server.url("a.mkv"), HASTY) as source:
+        patient = replace(HASTY, open_timeout_s=20.0)  # FFmpeg may meet the end while it opens, and retry
+        with connect(server.url("a.mkv"), patient) as source:
             frames = source.frames()
             next(frames)
             server.files.clear()
