@@ -75,7 +75,7 @@ def run(options: RunOptions, recorders: Sequence[Callable[[Result], None]] = ())
             try:
                 following, good = service.run(), service.options
                 if following is not None:
-                    log.info("reload: more than cameras is new: starting anew")
+                    log.info("reload: more than cameras is new: starting anew as %s", following.config.device)
             except AgentError as fault:
                 if service.started or good is None:
                     raise
