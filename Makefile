@@ -23,7 +23,7 @@ test: $(VENV)/.dev ## run the tests that take less than a minute each
 	$(BIN)/python -m pytest -m "not long" $(ARGS)
 
 test-unit: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not long" tests/unit $(ARGS)
+	$(BIN)/python -m pytest -m "not long" tests/unit tests/contract $(ARGS)
 
 test-long: $(VENV)/.dev ## run the tests that take longer
 	$(BIN)/python -m pytest -m long --timeout 1800 $(ARGS)

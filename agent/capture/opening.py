@@ -172,4 +172,5 @@ def _video_stream(container: InputContainer, url: str) -> VideoStream:
 
 def _endless(container: InputContainer) -> bool:
     """Return whether an HTTP body is a stream: no duration, and no length or a playlist that goes on."""
-    return container.duration is None and (container.size <= 0 or container.format.name == "hls")
+    size_bytes = container.size or 0  # PyAV 19 has None for unknown, those before a negative number
+    return container.duration is None and (size_bytes <= 0 or container.format.name == "hls")
