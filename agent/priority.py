@@ -12,7 +12,7 @@ import threading
 
 NICE_CAPTURE = 10
 """Decoding comes last: a frame that is late is replaced by a newer one, an inference that waits is lost."""
-NICE_STAGES = 5
+NICE_STAGES = 1
 """What is done before and after the network: ahead of decoding, behind the network."""
 
 
