@@ -20,6 +20,9 @@ _FIXES = (
     ("refused", "check host and port, and that the broker runs and listens on the network"),
     ("name or service", "check the host name, or give the address"),
     ("name resolution", "check the host name and this device's DNS, or give the address"),
+    ("not yet valid", "let this device reach a time server: its clock is behind"),
+    ("has expired", "renew the broker's certificate, or set this device's clock if that is wrong"),
+    ("certificate required", "give cert_file and key_file: the broker wants a certificate of this device"),
     (
         "certificate",
         "give the authority of the broker's certificate as ca_file, and the name that it was issued for",

@@ -1,186 +1,263 @@
-"""One camera's two ends: the capture loop in front of its mailbox, the stages behind it."""
+"""One camera at work: its source, its capture loop, its stages, and the state it is in."""
 
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
-from functools import partial
-from math import inf
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from agent.backoff import LOGIN_WAIT_S
-from agent.errors import AgentError, NotPermitted
-from agent.luma import luma_of
-from agent.priority import NICE_CAPTURE, be_nice
-from agent.wire import FrameFacts
+from agent import clock, wire
+from agent.assembly import build_pipeline
+from agent.backoff import Backoff
+from agent.camerahealth import HealthMachine
+from agent.capture import StreamOptions, make_source
+from agent.captureloop import Capture
+from agent.config import Detect, Sampling
+from agent.credentials import source_url
+from agent.heartbeat import Beat
+from agent.mailbox import Mailbox
+from agent.reporting import EventReporter
+from agent.sampling import RateMeter, full_rate, make_sampler
+from agent.stages import CameraStages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from numpy.typing import NDArray
-
-    from agent.backoff import Backoff
-    from agent.capture import FrameSource
-    from agent.mailbox import Mailbox
-    from agent.messages import Frame, Geometry, ModelInput
-    from agent.pipeline import Pipeline, Result
-    from agent.reporting import EventReporter
-    from agent.sampling import Sampler
+    from agent.camerahealth import CameraHealth
+    from agent.capture import FrameSource, Pace
+    from agent.config import CameraConfig
+    from agent.engines import EngineRoom
+    from agent.errors import AgentError
+    from agent.histogram import Distribution
+    from agent.outlet import Outlet
+    from agent.pipeline import Result
 
 log = logging.getLogger(__name__)
 
-_WORKED_S = 60.0
-"""A source that worked for so long is no longer one that fails again and again."""
-_RELEASE_S = 1.0
-"""How often to look whether a driver that hangs has let its thread go: one, not one more for each try."""
+_RETRY_FIRST_S, _RETRY_MAX_S = 1.0, 60.0
+_LOST_S = 3.0
+"""So long a camera must not be trusted before its open events end."""
 
 
-class Capture:
-    """Reads frames, asks the sampler, and leaves what is kept in the mailbox. Runs in a thread of its own.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraOptions:
+    """How all cameras run. `min_score` is the floor of raw detections; with `retry` a camera's fault is no end.
 
-    With `retry` a source that fails is told once and made anew, for ever; without it the fault ends `run`.
+    `budget` tells the share of their rates that all samplers may use now.
     """
 
+    pace: Pace = "realtime"
+    min_score: float = 1.0
+    retry: bool = True
+    budget: Callable[[], float] = full_rate
+
+
+@dataclass(frozen=True, slots=True)
+class CameraNumbers:
+    """Frames of a camera so far and what became of them; `suppressed` for they could not be trusted."""
+
+    rate_hz: float
+    frames: int
+    inferred: int
+    not_sampled: int
+    replaced: int
+    suppressed: int
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A camera came to its end by itself: a clip is over, or, with a `fault`, it can't go on."""
+
+    camera: Camera
+    fault: BaseException | None
+
+
+class Camera:
+    """One camera at work. `config` is complete: with a model, a sampling and a detect of its own."""
+
     def __init__(
         self,
-        name: str,
-        new_source: Callable[[], FrameSource],
-        sampler: Sampler,
-        mailbox: Mailbox,
+        config: CameraConfig,
+        room: EngineRoom,
+        outlet: Outlet,
+        options: CameraOptions,
         *,
-        retry: Backoff | None = None,
+        event_prefix: str,
+        recorders: Sequence[Callable[[Result], None]],
     ) -> None:
-        self._name, self._new_source, self._retry = name, new_source, retry
-        self._sampler = sampler
-        self._mailbox = mailbox
-        self._lock = threading.Lock()
-        self._source: FrameSource | None = None
-        self._stop = threading.Event()
-        self._told, self._opened_s = "", inf
-        self.frames = self.not_sampled = self.failures = 0
+        self.config, self._room, self._pace = config, room, options.pace
+        self._retries = options.retry
+        sampling = config.sampling or Sampling()
+        self._mailbox = Mailbox(room.bell, blocking=options.pace == "fastest")
+        self.beat = Beat()
+        self._meter = RateMeter(sampling, budget=options.budget)
+        retry = Backoff(first_s=_RETRY_FIRST_S, max_s=_RETRY_MAX_S, rng=random.Random())  # noqa: S311 - jitter
+        self._capture = Capture(
+            config.name,
+            self._new_source,
+            make_sampler(sampling, options.budget),
+            self._mailbox,
+            retry=retry if options.retry else None,
+        )
+        pipeline = build_pipeline(
+            room.bundle,
+            room.engine,
+            config.detect or Detect(),
+            camera=config.name,
+            min_score=options.min_score,
+            event_prefix=event_prefix,
+        )
+        reporter = EventReporter(
+            outlet,
+            camera=config.name,
+            model=room.model,
+            sampling=lambda: self.sampling,
+            utc=_utc(options.pace),
+        )
+        self._stages = CameraStages(pipeline, reporter, [self._measure, *recorders])
+        self._machine = HealthMachine(time.monotonic())
+        self._trusted_s = time.monotonic()
 
     @property
-    def frame_rate_hz(self) -> float:
-        """Frames per second of the source; 0.0 while unknown."""
-        source = self._source
-        return source.frame_rate_hz if source else 0.0
+    def health(self) -> CameraHealth:
+        """Its state as of the last tick."""
+        return self._machine.health
 
     @property
-    def idle_miss_window_s(self) -> float:
-        """How long something can be in view while only key frames are decoded; 0.0 where all are."""
-        source = self._source
-        return source.stats.miss_window_s if source else 0.0
+    def numbers(self) -> CameraNumbers:
+        """What it did so far; from any thread."""
+        capture, stages = self._capture, self._stages
+        return CameraNumbers(
+            rate_hz=round(capture.frame_rate_hz, 2),
+            frames=capture.frames,
+            inferred=stages.inferred,
+            not_sampled=capture.not_sampled,
+            replaced=self._mailbox.replaced,
+            suppressed=capture.suppressed,
+            events=stages.events,
+        )
 
-    def run(self) -> None:
-        """Read until the source ends or is closed; the mailbox is then closed. Raises AgentError without retry."""
-        be_nice(NICE_CAPTURE)
-        try:
-            while not self._ended():
-                pass
-        finally:
-            self._mailbox.close()
+    @property
+    def inferred(self) -> int:
+        """Frames inferred so far."""
+        return self._stages.inferred
+
+    @property
+    def refused(self) -> AgentError | None:
+        """Why the last picture could not be used; while the source goes on, it hears of it itself."""
+        return self._mailbox.fault
+
+    @property
+    def age(self) -> Distribution:
+        """How old frames were when they were decided on."""
+        return self._stages.age.read()
+
+    @property
+    def failures(self) -> int:
+        """How often its source failed and was made anew."""
+        return self._capture.failures
+
+    def start(self, ended: Callable[[Ended], None]) -> None:
+        """Begin to capture; `ended` is called, on the capture thread, when that is over."""
+
+        def capture() -> None:
+            fault: BaseException | None = None
+            try:
+                self._capture.run()
+            except BaseException as error:  # noqa: BLE001  it is raised again in the main thread
+                fault = error
+            ended(Ended(self, fault))
+
+        self._lane = self._room.overlap.add(self._mailbox, self._stages)
+        self._thread = threading.Thread(target=capture, name=f"capture {self.config.name}", daemon=True)
+        self._thread.start()
+
+    def tick(self, now_s: float) -> None:
+        """Move its state on, about once a second; a camera that can't be trusted for long loses its open events."""
+        before = self.health
+        now = self._machine.step(self._capture.signs, now_s)
+        self._capture.trusted = now.trusted
+        if now.trusted:
+            self._trusted_s = now_s
+            self._stages.find()
+        elif now_s - self._trusted_s >= _LOST_S:
+            self._stages.lose(now_s)
+        if now.state != before.state:
+            self._tell(before, now)
+
+    def _tell(self, before: CameraHealth, now: CameraHealth) -> None:
+        name, lasted_s = self.config.name, now.since_s - before.since_s
+        if now.state != "ok":
+            held = "" if now.trusted else ": its pictures are not used"
+            # One command ends with the fault of a camera that was never there: once is enough.
+            level = logging.WARNING if self._retries or before.state != "starting" else logging.INFO
+            log.log(level, "camera %s: %s (%s)%s", name, now.state, now.detail, held)
+        elif before.state != "starting":
+            log.info("camera %s: ok, after %.0f s %s", name, lasted_s, before.state)
 
     def close(self) -> None:
-        """End `run` soon; from any thread, before it too."""
-        self._stop.set()
-        with self._lock:
-            if self._source is not None:
-                self._source.close()
+        """Let the source go; what was captured is still inferred."""
+        self._capture.close()
 
-    def _ended(self) -> bool:
-        """Read one source; after a fault wait, and return False for another try. Raises what it met."""
-        try:
-            self._read()
-        except Exception as fault:
-            if self._stop.is_set() and isinstance(fault, AgentError):
-                return True
-            if self._retry is None:
-                raise
-            self._wait_after(fault, self._retry)
-            return self._stop.is_set()
-        return True
+    def stop(self, reason: str, deadline_s: float) -> None:
+        """Close, wait for the last frame to be finished, and end the open events with `reason`."""
+        self.close()
+        self._thread.join(max(0.0, deadline_s - time.monotonic()))
+        if self._thread.is_alive():
+            log.error("camera %s: capture does not end: going without it", self.config.name)
+            self._mailbox.close()
+        if self._lane.done.wait(max(0.1, deadline_s - time.monotonic())):
+            self._stages.close(reason)
+        else:
+            log.error("camera %s: inference does not end: its events stay open", self.config.name)
+        did = self.numbers
+        log.info(
+            "camera %s: %d frames: %d inferred, %d not sampled, %d not trusted, %d replaced by a newer one; "
+            "%d event messages",
+            self.config.name,
+            did.frames,
+            did.inferred,
+            did.not_sampled,
+            did.suppressed,
+            did.replaced,
+            did.events,
+        )
+        log.debug("%s", self._room.overlap.times)
 
-    def _read(self) -> None:
-        with self._lock:
-            source = self._source = self._new_source()
-        if self._stop.is_set():
-            return
-        self._mailbox.forgive()
-        try:
-            source.open()
-            self._opened_s = time.monotonic()
-            if self._told:
-                log.info("camera %s: works again", self._name)
-                self._told = ""
-            for frame in source.frames():
-                if self._sampler.keep(frame.time_s, partial(luma_of, frame.picture)):
-                    self._mailbox.put(frame)
-                else:
-                    self.not_sampled += 1
-        finally:
-            source.close()
-            self.frames += source.stats.frames
-            log.debug("camera %s: %s", self._name, source.stats)
+    def _new_source(self) -> FrameSource:
+        config = self.config
+        options = StreamOptions(
+            rtsp_transport=config.rtsp_transport,
+            open_timeout_s=config.open_timeout_s,
+            stall_timeout_s=config.stall_timeout_s,
+            decode=config.decode,
+            busy=self._stages.watchful,
+            beat=self.beat,
+        )
+        return make_source(source_url(config), camera=config.name, pace=self._pace, options=options)
 
-    def _wait_after(self, fault: Exception, retry: Backoff) -> None:
-        if time.monotonic() - self._opened_s >= _WORKED_S:
-            retry.reset()
-        self._opened_s = inf
-        self.failures += 1
-        text = str(fault).removeprefix(f"camera {self._name}: ")
-        if not isinstance(fault, AgentError):  # of ours or of a library: the other cameras go on
-            text = f"{type(fault).__name__}: {text}"
-            log.debug("camera %s: internal error", self._name, exc_info=fault)
-        if text != self._told:
-            log.warning("camera %s: %s", self._name, text)
-            self._told = text
-        wait_s = retry.next_s(at_least_s=LOGIN_WAIT_S if isinstance(fault, NotPermitted) else 0.0)
-        while not self._stop.wait(wait_s) and self._source is not None and not self._source.released:
-            wait_s = _RELEASE_S
+    def _measure(self, result: Result) -> None:
+        overlap = self._room.overlap
+        turn_s = 0.0 if self._pace == "fastest" else overlap.times.total_s * max(1, overlap.lanes)
+        self._meter.inferred(result.frame.time_s, turn_s)
+
+    @property
+    def sampling(self) -> wire.Sampling:
+        """How often it was looked lately; from any thread."""
+        now = self._meter.report(self._capture.frame_rate_hz)
+        missed_s = None
+        if now.miss_window_s is not None:
+            missed_s = round(max(now.miss_window_s, self._capture.idle_miss_window_s), 3)
+        return wire.Sampling(now.mode, round(now.effective_hz, 3), missed_s)
 
 
-class CameraStages:
-    """What is done for a frame around the engine: the pipeline, then everyone who wants its result."""
-
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        reporter: EventReporter,
-        recorders: Sequence[Callable[[Result], None]] = (),
-    ) -> None:
-        self._pipeline = pipeline
-        self._reporter = reporter
-        self._recorders = recorders
-        self._last: tuple[FrameFacts, float] | None = None
-        self._watchful = False
-        self.inferred = 0
-        self.events = 0
-
-    def watchful(self) -> bool:
-        """Tell whether something is there that moves, or was not found in the last frame; from any thread."""
-        return self._watchful
-
-    def prepare(self, frame: Frame) -> ModelInput:
-        """Convert the frame for the engine. Raises AgentError for a picture that can't be."""
-        return self._pipeline.prepare(frame)
-
-    def finish(self, frame: Frame, geometry: Geometry, outputs: Sequence[NDArray[Any]]) -> None:
-        """Decide on the frame, and report. Raises AgentError."""
-        result = self._pipeline.finish(frame, geometry, outputs)
-        facts = FrameFacts.of(frame)
-        self._last = facts, frame.time_s
-        self._watchful = self._pipeline.watchful
-        self.inferred += 1
-        self.events += len(result.events)
-        for record in self._recorders:
-            record(result)
-        self._reporter.report(facts, frame.time_s, result.events, self._pipeline.counts())
-
-    def close(self, reason: str) -> None:
-        """End every open event at the time of the last frame."""
-        if self._last is not None:
-            facts, time_s = self._last
-            events = self._pipeline.close(time_s, reason)
-            self.events += len(events)
-            self._reporter.report(facts, time_s, events, self._pipeline.counts())
+def _utc(pace: Pace) -> Callable[[], wire.TimeBase]:
+    """Return what maps the logic clock to UTC; where that is the PTS, its 0 is the start of the run."""
+    if pace == "fastest":
+        fixed = clock.time_base(zero_s=time.monotonic())
+        return lambda: fixed
+    return clock.time_base

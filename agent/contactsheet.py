@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from agent import drawing
 from agent.capture import open_source
 from agent.drawing import ACCENTS, BACKGROUND, DIM, TEXT, Colour, frame_box, write_text
 from agent.errors import BadData, CannotCreate
+from agent.eventline import seconds_between
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,12 +63,6 @@ def _moment(life: Sequence[EventMessage]) -> Moment:
     ended = life[-1].end_time
     end_s = None if ended is None else start_s + seconds_between(best.start_time, ended)
     return Moment(best.label, best.score, best.frame.seq, best.frame.pts_s, best.box, start_s, end_s)
-
-
-def seconds_between(start_time: str, end_time: str) -> float:
-    """Return the seconds from one RFC 3339 time in UTC, as on the wire, to another."""
-    start, end = (datetime.fromisoformat(t.replace("Z", "+00:00")) for t in (start_time, end_time))
-    return (end - start).total_seconds()
 
 
 def require_opencv() -> Any:

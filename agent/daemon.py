@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
+import os
 import queue
-import signal
 import sys
 import time
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from agent.camera import CameraOptions, Ended
+from agent.control import Control, socket_folder
 from agent.engines import Engines
 from agent.errors import AgentError, IOFault, TryAgain
+from agent.monitor import Monitor
 from agent.outlet import open_outlet
 from agent.reporting import DetectionLog, MotLog
-from agent.watch import Ended, Watch, WatchOptions, bundle_path, check_cameras, complete
+from agent.sampling import full_rate
+from agent.signals import RELOAD, signals_into
+from agent.systemd import Systemd
+from agent.throttle import Throttle
+from agent.watch import Watch, bundle_path, check_cameras, complete
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from agent.broker import MqttOptions
     from agent.capture import Pace
@@ -33,10 +42,11 @@ log = logging.getLogger(__name__)
 
 GIL_SWITCH_S = 0.0005
 """How long a thread may keep the interpreter when another wants it; Python's own 5 ms is an inference."""
-_STOP = (signal.SIGTERM, signal.SIGINT)
-_RELOAD = signal.SIGHUP
 _DRAIN_STEP_S = 0.25
-_RELOAD_DRAIN_S = 1.0
+_AWAY_S = 1.0
+"""A stop by a signal does not wait for a broker that has been away for so long: the outbox keeps all."""
+_RELOAD_DRAIN_S, _STOP_DRAIN_S = 1.0, 3.0
+"""Longest drains when it is not the end of a clip: what is left goes out after the next start."""
 
 Happening = str | Ended | BaseException
 """What the main thread waits for: the name of a signal, a camera's end, a fault of an engine."""
@@ -67,11 +77,15 @@ def run(options: RunOptions, recorders: Sequence[Callable[[Result], None]] = ())
     Raises AgentError; TryAgain when messages are left for the next start.
     """
     sys.setswitchinterval(GIL_SWITCH_S)
-    with _signals(reload=options.reload is not None) as happenings:
+    if sys.stderr is not None and not faulthandler.is_enabled():
+        faulthandler.enable()  # the watchdog's SIGABRT then leaves the stacks of all threads
+    happenings: queue.SimpleQueue[Happening] = queue.SimpleQueue()
+    systemd = Systemd()
+    with signals_into(happenings, reload=options.reload is not None):
         following: RunOptions | None = options
         good: RunOptions | None = None
         while following is not None:
-            service = _Service(following, recorders, happenings)
+            service = _Service(following, recorders, happenings, systemd)
             try:
                 following, good = service.run(), service.options
                 if following is not None:
@@ -100,8 +114,10 @@ class _Service:
         options: RunOptions,
         recorders: Sequence[Callable[[Result], None]],
         happenings: queue.SimpleQueue[Happening],
+        systemd: Systemd,
     ) -> None:
         self.options, self._recorders, self._happenings = options, recorders, happenings
+        self._systemd, self._throttle = systemd, Throttle()
         self.started = False
         self._late_fault: BaseException | None = None
 
@@ -115,10 +131,15 @@ class _Service:
             check_cameras(complete(options.config), engines)
             outlet = stack.enter_context(_outlet(options))
             watch = self._watch(engines, outlet, stack)
+            watch.apply(complete(options.config))
+            self.started = True
+            monitor = self._watched(watch, engines, outlet, stack)
             end = self._until_end(watch)
+            monitor.leave()
+            if end.following is None:
+                self._systemd.stopping(end.reason)
             watch.stop(watch.cameras, end.reason)
-            drain_s = _RELOAD_DRAIN_S if end.following else options.config.limits.drain_s
-            drained = self._drain(outlet, drain_s if watch.inferred else 0.0, heed=end.following is None)
+            drained = self._drain(outlet, end, options.config.limits.drain_s if watch.inferred else 0.0)
             waiting, reason = outlet.waiting(), outlet.publisher.state.last_error
         if end.following is None:
             self._signalled()  # an engine may have failed on the last frames
@@ -135,17 +156,41 @@ class _Service:
         return Watch(
             engines,
             outlet,
-            WatchOptions(pace=options.pace, min_score=floor, retry=options.reload is not None),
+            CameraOptions(
+                pace=options.pace,
+                min_score=floor,
+                retry=options.reload is not None,
+                budget=full_rate if options.pace == "fastest" else lambda: self._throttle.budget.factor,
+            ),
             ended=self._happenings.put,
             recorders=[*self._recorders, *files],
         )
 
+    def _watched(self, watch: Watch, engines: Engines, outlet: Outlet, stack: ExitStack) -> Monitor:
+        """Have the agent judged once a second, and those answered who ask, until `stack` is closed."""
+        state_dir = _state_dir(self.options).absolute()
+        monitor = stack.enter_context(
+            Monitor(
+                watch, engines, outlet, state_dir=state_dir, systemd=self._systemd, throttle=self._throttle
+            )
+        )
+        try:
+            stack.enter_context(Control(socket_folder(state_dir, os.environ), {"status": monitor.status}))
+        except AgentError as fault:
+            log.info("`edge-agent status` will find nobody: %s", fault)
+        if (address := self.options.config.metrics.address) is not None:
+            from agent.metrics.endpoint import Endpoint  # who is not asked needs no prometheus-client
+
+            try:
+                stack.enter_context(Endpoint(*address, monitor.snapshot))
+            except AgentError as fault:
+                log.error("no metrics: %s", fault)
+        return monitor
+
     def _until_end(self, watch: Watch) -> _End:
-        watch.apply(complete(self.options.config))
-        self.started = True
         while True:
             what = self._happenings.get()
-            if what == _RELOAD.name and self.options.reload is not None:
+            if what == RELOAD.name and self.options.reload is not None:
                 if (following := self._reload(watch, self.options.reload)) is not None:
                     return _End("reload", following=following)
             elif isinstance(what, str):
@@ -162,6 +207,7 @@ class _Service:
 
     def _reload(self, watch: Watch, load: Callable[[], RunOptions]) -> RunOptions | None:
         """Take on new cameras; return the new options when more than cameras is new. A bad file changes nothing."""
+        self._systemd.reloading()
         try:
             options = load()
             if _fixed(options) != _fixed(self.options):
@@ -174,15 +220,23 @@ class _Service:
         log.info("reloaded: %s", done)
         return None
 
-    def _drain(self, outlet: Outlet, drain_s: float, *, heed: bool) -> bool:
+    def _drain(self, outlet: Outlet, end: _End, drain_s: float) -> bool:
         """Deliver what is left for at most `drain_s`, or until another signal; return whether all arrived.
 
-        Without `heed`, on a reload, what happens meanwhile is left to the configuration that follows.
+        A stop by a signal takes 3 s at most, and gives up on a broker that is away. A reload takes a second, and
+        what happens meanwhile is left to the configuration that follows.
         """
-        deadline_s = time.monotonic() + max(drain_s, _DRAIN_STEP_S)
-        while (rest_s := deadline_s - time.monotonic()) > 0 and not (heed and self._signalled()):
+        patience_s = _AWAY_S if end.reason == "shutdown" else inf
+        seen_s = time.monotonic()
+        most_s = {"reload": _RELOAD_DRAIN_S, "shutdown": _STOP_DRAIN_S}.get(end.reason, drain_s)
+        deadline_s = seen_s + max(min(drain_s, most_s), _DRAIN_STEP_S)
+        while (rest_s := deadline_s - time.monotonic()) > 0 and (end.following or not self._signalled()):
             if outlet.drain(min(_DRAIN_STEP_S, rest_s)):
                 return True
+            if outlet.publisher.state.connected:
+                seen_s = time.monotonic()
+            elif time.monotonic() - seen_s >= patience_s:
+                return False
         return False
 
     def _signalled(self) -> bool:
@@ -192,7 +246,7 @@ class _Service:
             what = self._happenings.get()
             if isinstance(what, BaseException):
                 self._late_fault = self._late_fault or what
-            seen |= isinstance(what, str) and what != _RELOAD.name
+            seen |= isinstance(what, str) and what != RELOAD.name
         return seen
 
 
@@ -213,25 +267,6 @@ def _undelivered(options: RunOptions, waiting: int, reason: str) -> AgentError:
     return TryAgain(what, seen=f"{waiting} of this run", fix=fix)
 
 
-@contextmanager
-def _signals(*, reload: bool) -> Iterator[queue.SimpleQueue[Happening]]:
-    """Yield a queue in which SIGTERM, SIGINT and SIGHUP show up (SimpleQueue.put is safe in a signal handler).
-
-    What is ignored stays so (nohup, background jobs of a shell), SIGHUP with `reload` apart.
-    """
-    happenings: queue.SimpleQueue[Happening] = queue.SimpleQueue()
-    before = {
-        number: signal.signal(number, lambda n, _: happenings.put(signal.Signals(n).name))
-        for number in (*_STOP, _RELOAD)
-        if signal.getsignal(number) is not signal.SIG_IGN or (reload and number is _RELOAD)
-    }
-    try:
-        yield happenings
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _outlet(options: RunOptions) -> AbstractContextManager[Outlet]:
     config = options.config
     return open_outlet(
@@ -239,9 +274,14 @@ def _outlet(options: RunOptions) -> AbstractContextManager[Outlet]:
         topic_root=config.topic_root,
         broker=options.broker,
         sink=config.sink,
-        state_dir=Path(config.state_dir or "."),
+        state_dir=_state_dir(options),
         max_bytes=config.outbox.max_mbytes << 20,
+        sd_saver=config.outbox.sd_saver,
     )
+
+
+def _state_dir(options: RunOptions) -> Path:
+    return Path(options.config.state_dir or ".")
 
 
 def _files(options: RunOptions, engines: Engines, stack: ExitStack) -> list[Callable[[Result], None]]:

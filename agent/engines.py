@@ -12,13 +12,14 @@ from agent.overlap import Overlap
 from agent.priority import NICE_STAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
     from typing_extensions import Self
 
     from agent.backends import Engine
     from agent.bundle import Bundle
+    from agent.heartbeat import Heartbeat
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,12 @@ class EngineRoom:
         manifest, artifact = self.bundle.manifest, self.bundle.artifact("tflite")
         info = self.engine.info
         return wire.Model(manifest.name, manifest.version, artifact.sha256, artifact.precision, info.backend)
+
+    def beats(self) -> Iterator[Heartbeat]:
+        """Yield what the engine and the loop around it do now."""
+        name = self.bundle.manifest.name
+        yield self.overlap.engine_beat.read(f"engine {name}")
+        yield self.overlap.loop_beat.read(f"stages {name}")
 
     def close(self) -> None:
         """End the loop and release the engine; every lane must have been closed."""
@@ -83,6 +90,15 @@ class Engines:
             bundle, engine = open_model(model, threads=self._threads)
             self._rooms[model] = EngineRoom(bundle, engine, eager=self._eager, tell=self._tell)
         return self._rooms[model]
+
+    @property
+    def rooms(self) -> tuple[EngineRoom, ...]:
+        """Those at work."""
+        return tuple(self._rooms.values())
+
+    def beats(self) -> list[Heartbeat]:
+        """Return what the engines and their loops do now, from any thread."""
+        return [beat for room in self.rooms for beat in room.beats()]
 
     def keep(self, models: Collection[Path]) -> None:
         """Close the rooms of all other models."""

@@ -7,6 +7,7 @@ Times: `*_s` on the logic clock are seconds of CLOCK_MONOTONIC on a live source,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -34,6 +35,12 @@ class Frame:
     time_s: float
     captured_s: float
     picture: av.VideoFrame
+
+    def __post_init__(self) -> None:
+        if not isfinite(self.pts_s + self.time_s + self.captured_s):
+            raise ValueError(
+                f"frame {self.seq}: {self.pts_s}, {self.time_s}, {self.captured_s} s: a time is no number"
+            )
 
     @property
     def size(self) -> tuple[int, int]:

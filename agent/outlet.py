@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent import __version__, wire
-from agent.errors import CannotCreate
+from agent import __version__, clock, leftover, wire
 from agent.filesink import FileTransport
+from agent.ledger import Lane
 from agent.mqtt import MqttTransport
-from agent.outbox import Outbox
+from agent.outbox import COMMIT_S, SD_SAVER_S, Outbox
 from agent.publisher import Publisher
 from agent.topics import Topics
 from agent.transport import Presence, Transport
@@ -41,8 +41,8 @@ class Outlet:
         return self.publisher.drain(max(0.0, deadline_s - time.monotonic()))
 
     def waiting(self) -> int:
-        """Return how many messages of this run are not delivered."""
-        return sum(counts.queued for counts in self.outbox.counts().values())
+        """Return how many messages of this run are not delivered; statistics are not waited for."""
+        return sum(counts.queued for lane, counts in self.outbox.counts().items() if lane is not Lane.P2)
 
 
 @contextmanager
@@ -54,30 +54,43 @@ def open_outlet(
     sink: str,
     state_dir: Path,
     max_bytes: int = 64 << 20,
+    sd_saver: bool = False,
 ) -> Iterator[Outlet]:
     """Open the way to `broker`, or without one to the JSONL file `sink` ("-": standard output).
 
-    What waits for a broker must not end up in a file: each file sink has an outbox of its own.
-    Raises CannotCreate, TryAgain (another agent has this outbox), BadConfig.
+    What waits for a broker must not end up in a file: each file sink has an outbox of its own. Events that the
+    run before left open are ended. Raises CannotCreate, TryAgain (another agent has this outbox), BadConfig.
     """
     topics, identity = Topics.of(device, root=topic_root), wire.Identity(device, wire.boot_id())
-    with (
-        _outbox_file(broker, sink, state_dir) as path,
-        Outbox(path, device=device, gap_topic=topics.gap, max_bytes=max_bytes) as outbox,
-    ):
+    clock.look()
+    with ExitStack() as stack:
+        path = stack.enter_context(_outbox_file(broker, sink, state_dir))
+        alive_s = leftover.last_written_s(path)
+        outbox = stack.enter_context(
+            Outbox(
+                path,
+                device=device,
+                gap_topic=topics.gap,
+                boot_id=identity.boot_id,
+                commit_s=SD_SAVER_S if sd_saver else COMMIT_S,
+                max_bytes=max_bytes,
+            )
+        )
         presence = Presence(
             topics.status,
-            birth=wire.encode_birth(
+            birth=lambda: wire.encode_birth(
                 identity, version=__version__, epoch=outbox.epoch, previous=outbox.previous
             ),
             will=wire.encode_offline(identity, version=__version__, epoch=outbox.epoch),
         )
-        publisher = Publisher(outbox, _transport(broker, sink, presence), presence=presence)
+        transport = _transport(broker, sink, presence)
+        publisher = Publisher(outbox, transport, presence=presence, freshen=clock.freshen)
+        stack.callback(publisher.stop)
+        leftover.settle(
+            outbox, publisher, topics=topics, identity=identity, utc=clock.time_base(), alive_s=alive_s
+        )
         publisher.start()
-        try:
-            yield Outlet(outbox, publisher, topics, identity)
-        finally:
-            publisher.stop()
+        yield Outlet(outbox, publisher, topics, identity)
 
 
 @contextmanager
@@ -88,7 +101,7 @@ def _outbox_file(broker: MqttOptions | None, sink: str, state_dir: Path) -> Iter
             yield Path(folder) / "outbox.db"
         return
     name = "outbox.db" if broker is not None else f"sink-{_key(sink)}.db"
-    yield _made(state_dir) / name
+    yield state_dir / name
 
 
 def _transport(broker: MqttOptions | None, sink: str, presence: Presence) -> Transport:
@@ -100,12 +113,3 @@ def _transport(broker: MqttOptions | None, sink: str, presence: Presence) -> Tra
 
 def _key(sink: str) -> str:
     return hashlib.sha256(str(Path(sink).resolve()).encode()).hexdigest()[:8]
-
-
-def _made(state_dir: Path) -> Path:
-    try:
-        state_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        fix = "give a directory you may write with --state"
-        raise CannotCreate(f"state directory {state_dir}", seen=error.strerror, fix=fix) from error
-    return state_dir

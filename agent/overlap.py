@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.errors import AgentError
+from agent.heartbeat import Beat
+from agent.histogram import Histogram
 from agent.priority import be_nice
 
 if TYPE_CHECKING:
@@ -128,6 +130,8 @@ class Overlap:
         self._preparing = self._over = False
         self._turn = 0
         self.times = StageTimes()
+        self.took = {stage: Histogram() for stage in ("prepare", "infer", "finish")}
+        self.loop_beat, self.engine_beat = Beat(), Beat()
 
     @property
     def lanes(self) -> int:
@@ -164,6 +168,7 @@ class Overlap:
                 pass
         finally:
             self._inbox.put(None)
+            self.loop_beat.wait()
             with self._bell:
                 self._over = True
             for lane in self._lanes:
@@ -226,6 +231,7 @@ class Overlap:
 
     def _prepare(self, frame: Frame, lane: Lane) -> None:
         begin_s = self._clock()
+        self.loop_beat.begin("prepare", begin_s)
         self._preparing = True
         try:
             prepared = lane.stages.prepare(frame)
@@ -233,7 +239,9 @@ class Overlap:
             lane.mailbox.refuse(fault)
             self._preparing = False
             return
-        self.times.prepare_s = _mean(self.times.prepare_s, self._clock() - begin_s)
+        took_s = self._clock() - begin_s
+        self.times.prepare_s = _mean(self.times.prepare_s, took_s)
+        self.took["prepare"].observe(took_s)
         job = _Job(frame, lane, prepared)
         lane.in_work += 1
         if not self._jobs:
@@ -246,20 +254,27 @@ class Overlap:
         if job.outputs is None:
             raise job.fault or AssertionError("a job that is done has outputs or a fault")
         begin_s = self._clock()
+        self.loop_beat.begin("finish", begin_s)
         job.lane.stages.finish(job.frame, job.prepared.geometry, job.outputs)
         job.lane.in_work -= 1
-        self.times.finish_s = _mean(self.times.finish_s, self._clock() - begin_s)
+        took_s = self._clock() - begin_s
+        self.times.finish_s = _mean(self.times.finish_s, took_s)
+        self.took["finish"].observe(took_s)
         self._let_go()  # here too: a loop that always has a frame never gets to the end of a step
 
     def _run_engine(self) -> None:
         """Be the engine thread: run the network on one job after the other."""
         while (job := self._inbox.get()) is not None:
             self._started_s = begin_s = self._clock()
+            self.engine_beat.begin("infer", begin_s)
             try:
                 job.outputs = self._engine.infer(job.prepared.tensor)
             except Exception as fault:  # noqa: BLE001  it is raised again by the loop
                 job.fault = fault
-            self.times.infer_s = _mean(self.times.infer_s, self._clock() - begin_s)
+            self.engine_beat.wait()
+            took_s = self._clock() - begin_s
+            self.times.infer_s = _mean(self.times.infer_s, took_s)
+            self.took["infer"].observe(took_s)
             self._adjust_margin()
             with self._bell:
                 self._bell.notify_all()
@@ -273,6 +288,7 @@ class Overlap:
 
     def _wait(self) -> None:
         """Wait for a frame, a result, or the time to prepare."""
+        self.loop_beat.wait()
         with self._bell:
             if self._jobs and self._jobs[0].done:
                 return

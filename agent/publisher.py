@@ -6,11 +6,16 @@ import logging
 import random
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from agent.asking import Asking
 from agent.backoff import Backoff
+from agent.heartbeat import Beat
+from agent.pace import Pace
+from agent.retained import Retained
 from agent.transport import Message, Outcome
+from agent.underway import UnderWay
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,40 +27,46 @@ log = logging.getLogger(__name__)
 
 _POLL_S = 1.0
 _FAREWELL_S = 1.0
-_STUCK_S = 30.0
-_REFUSALS = 5
-_REMEMBERED = 1024
+BEHIND = 64
+"""So many begins and ends of this epoch waiting at a connect are a backlog: it drains as one, behind a new epoch."""
+BACKLOG_HZ = 1000.0
+"""What the backlog may be sent with, to leave broker and processor room for what is new."""
+_BURST = 64
 
 
 @dataclass(frozen=True, slots=True)
 class PublisherState:
-    """How the sending stands. `alive`: the loop came round lately; waiting for a dead broker is alive."""
+    """How the sending stands. `alive`: its thread runs; whether it hangs, `Publisher.beat` tells.
+
+    `delivered` to `lost` count answers as in `Answers`; `strays` answers to nothing that was sent; `faults` faults
+    of this program; `connections` those that were made.
+    """
 
     alive: bool
     connected: bool
+    connections: int
     protocol: str
     in_flight: int
     delivered: int
     rejected: int
+    denied: int
+    busy: int
+    refused: int
+    lost: int
+    strays: int
     faults: int
     denied_topics: tuple[str, ...]
     last_error: str
 
 
-@dataclass(slots=True)
-class _Denied:
-    """A topic that the broker does not let us write: one message of it is tried again now and then."""
-
-    probe: Message
-    retry_s: float
-
-
 class Publisher:
     """Sends what the outbox holds, and the last value of each retained topic at every connect.
 
-    A message that the other side refuses for good is discarded (a gap); a topic that it denies is left alone
-    but for one try every `hold_s`; over a quota all sending rests. One refused five times for no known reason
-    is given up too, that it may not block those behind it for ever. `presence` is told first, and last.
+    What is new goes first: the backlog (earlier epochs, updates) uses at most half of the messages that may be
+    in flight, and at most `backlog_hz`. When begins and ends of the current epoch have piled up while the broker
+    was away, a new epoch begins once the birth is told, so that these are backlog too. `freshen` gives the
+    payload to send of a message whose times were made while the clock was not synchronised. `presence` is told
+    first, and last. What becomes of a message that is not taken: see UnderWay.
     """
 
     def __init__(
@@ -64,31 +75,27 @@ class Publisher:
         transport: Transport,
         *,
         presence: Presence | None = None,
+        freshen: Callable[[Message], bytes] | None = None,
         hold_s: float = 60.0,
+        backlog_hz: float = BACKLOG_HZ,
         rng: random.Random | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._outbox, self._transport, self._presence = outbox, transport, presence
-        self._hold_s, self._clock = hold_s, clock
+        self._freshen, self._clock = freshen, clock
+        self.beat = Beat()
         rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
-        self._quota = Backoff(first_s=1.0, max_s=60.0, rng=rng)
+        self._under_way = UnderWay(outbox, hold_s=hold_s, rng=rng)
+        self._retained = Retained(hold_s)
+        self._pace = Pace(backlog_hz, burst=_BURST)
         self._rest = Backoff(first_s=0.5, max_s=10.0, rng=rng)
-        self._in_flight: dict[int, Message] = {}
-        self._denied: dict[str, _Denied] = {}
-        self._refusals: dict[int, int] = {}
-        self._retained: dict[str, bytes] = {}
-        self._unsent: dict[str, None] = {}
-        self._telling: dict[str, bytes] = {}
-        self._session, self._resume_s, self._round_s = 0, 0.0, clock()
-        self._delivered = self._rejected = self._faults = 0
-        self._fault = ""
-        self._lock = threading.Lock()
-        self._idle = threading.Condition()
-        self._asked = self._answered = 0
+        self._greeting = self._more = False
+        self._session = 0
+        self._faults, self._fault = 0, ""
+        self._asking = Asking()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
-        if presence is not None:
-            self.retain(presence.topic, presence.birth)
+        self._announce()
         outbox.on_commit(transport.wake)
 
     def start(self) -> None:
@@ -97,16 +104,16 @@ class Publisher:
 
     def retain(self, topic: str, payload: bytes) -> None:
         """Have `payload` as the retained message of `topic`: the last value wins, told at every connect."""
-        with self._lock:
-            self._retained[topic] = payload
-            self._unsent[topic] = None
+        self._retained.put(topic, payload)
         self._transport.wake()
 
     def drain(self, timeout_s: float) -> bool:
         """Wait until all that was committed is confirmed; return False when `timeout_s` was not enough."""
+        number = self._asking.ask()
+        self._transport.wake()
         end_s = time.monotonic() + timeout_s
         while (left_s := end_s - time.monotonic()) > 0 and self._thread.is_alive():
-            if self._ask_idle(left_s):
+            if self._asking.wait(number, min(left_s, _POLL_S)):
                 return True
         return False
 
@@ -124,16 +131,22 @@ class Publisher:
     @property
     def state(self) -> PublisherState:
         """How it stands now."""
-        link = self._transport.link
+        link, answers = self._transport.link, self._under_way.answers
         return PublisherState(
-            alive=self._thread.is_alive() and self._clock() - self._round_s < _STUCK_S,
+            alive=self._thread.is_alive(),
             connected=link.connected,
+            connections=link.session,
             protocol=link.protocol,
-            in_flight=len(self._in_flight),
-            delivered=self._delivered,
-            rejected=self._rejected,
+            in_flight=len(self._under_way),
+            delivered=answers.delivered,
+            rejected=answers.rejected,
+            denied=answers.denied,
+            busy=answers.busy,
+            refused=answers.refused,
+            lost=answers.lost,
+            strays=link.strays,
             faults=self._faults,
-            denied_topics=tuple(self._denied),
+            denied_topics=tuple(sorted(self._under_way.held.topics | self._retained.denied)),
             last_error=self._fault or link.error,
         )
 
@@ -142,6 +155,7 @@ class Publisher:
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._guard(self._round)
+        self.beat.wait()
         self._guard(self._say_farewell)
 
     def _guard(self, step: Callable[[], None]) -> None:
@@ -152,13 +166,23 @@ class Publisher:
 
     def _round(self) -> None:
         """Send what there is room for, and settle what came back."""
-        self._round_s = self._clock()
-        if self._clock() >= self._resume_s:
-            self._tell_retained()
-            self._send_rows()
-        for report in self._transport.poll(self._poll_s()):
+        now_s = self._clock()
+        self.beat.begin("send", now_s)
+        if self._transport.link.session != self._session:
+            self._greet()
+        elif self._outbox.epoch != self._epoch:
+            self._announce()
+        if now_s >= self._under_way.resume_s:
+            for message in self._retained.take(self._transport.room, now_s):
+                self._transport.send(message)
+            self._send_rows(now_s)
+        wait_s = self._poll_s()
+        self.beat.wait()
+        reports = self._transport.poll(wait_s)
+        self.beat.begin("settle", self._clock())
+        for report in reports:
             self._settle(report)
-        self._answer_idle()
+        self._answer_if_idle()
 
     def _recover(self, fault: Exception) -> None:
         """Begin anew with nothing under way: what was, is sent again."""
@@ -166,157 +190,103 @@ class Publisher:
         self._fault = f"{type(fault).__name__}: {fault}"
         log.error("publisher: %s; it goes on", self._fault)
         log.debug("publisher: fault", exc_info=fault)
+        self.beat.wait()
         self._transport.reset()
-        self._in_flight.clear()
-        self._denied.clear()
-        self._telling.clear()
+        self._retained.forget_under_way()
+        self._under_way.forget()
         self._session = 0
-        self._outbox.release_all()
         self._stopping.wait(self._rest.next_s())
 
     def _poll_s(self) -> float:
-        waits = [_POLL_S, *(d.retry_s - self._clock() for d in self._denied.values())]
-        if self._resume_s > self._clock():
-            waits.append(self._resume_s - self._clock())
+        """Return how long to wait for something to come back, or for the next thing to send to be due."""
+        now_s = self._clock()
+        if not self._transport.room:
+            return _POLL_S
+        if self._under_way.resume_s > now_s:
+            return min(_POLL_S, self._under_way.resume_s - now_s)
+        waits = [_POLL_S, self._under_way.held.wait_s(now_s)]
+        if self._more and (pace_s := self._pace.wait_s(_BURST // 2)) > 0:
+            waits.append(pace_s)
         return max(0.0, min(waits))
 
-    def _tell_retained(self) -> None:
-        """Send the retained values that are new; all of them on a new connection, presence first."""
-        if self._transport.link.session != self._session:
-            self._session = self._transport.link.session
-            with self._lock:
-                self._unsent = dict.fromkeys(self._retained)
-        with self._lock:
-            ready = [topic for topic in self._unsent if topic not in self._telling]
-            messages = [
-                Message(topic, topic, self._retained[topic], retain=True)
-                for topic in ready[: self._transport.room]
-            ]
-            for message in messages:
-                del self._unsent[message.topic]
-                self._telling[message.topic] = message.payload
-        for message in messages:
-            self._transport.send(message)
+    def _greet(self) -> None:
+        """Have all retained values told on a new connection, the birth first, made anew."""
+        self._session = self._transport.link.session
+        self._greeting = self._presence is not None
+        self._announce()
+        self._retained.begin()
 
-    def _send_rows(self) -> None:
-        for denied in self._denied.values():
-            due = self._clock() >= denied.retry_s and self._transport.room
-            if due and denied.probe.key not in self._in_flight:
-                self._send(denied.probe)
+    def _announce(self) -> None:
+        """Have the birth told, with the epoch that is current now."""
+        self._epoch = self._outbox.epoch
+        if self._presence is not None:
+            self._retained.put(self._presence.topic, self._presence.birth())
+
+    def _greeted(self) -> None:
+        """Begin a new epoch when this one has a backlog. Its own birth was told: no epoch's end goes untold."""
+        self._greeting = False
+        if self._outbox.backlog() > BEHIND:
+            self._outbox.roll()
+
+    def _send_rows(self, now_s: float) -> None:
+        for message in self._under_way.due(now_s):
+            if self._transport.room:
+                self._send(message, now_s)
+        denied = self._under_way.held.topics
+        if room := self._transport.room:
+            for message in self._outbox.take(room, rest=0, except_topics=denied):
+                self._send(message, now_s)
+        if room := self._room_for_backlog(now_s):
+            taken = self._outbox.take(room, rest=room, except_topics=denied)
+            self._pace.take(len(taken))
+            self._more = len(taken) == room
+            for message in taken:
+                self._send(message, now_s, backlog=True)
+
+    def _room_for_backlog(self, now_s: float) -> int:
+        """Return how many messages of the backlog may go now: none, or enough to be worth a look into the outbox."""
         room = self._transport.room
-        if room:
-            for message in self._outbox.take(room, except_topics=frozenset(self._denied)):
-                self._send(message)
+        share = max(1, (room + len(self._under_way) + self._retained.under_way) // 2)
+        free = min(room, share - self._under_way.backlog, self._pace.room(now_s))
+        return free if free * 2 >= share else 0
 
-    def _send(self, message: Message) -> None:
-        self._in_flight[int(message.key)] = message
-        self._transport.send(message)
+    def _send(self, message: Message, now_s: float, *, backlog: bool = False) -> None:
+        self._under_way.add(message, now_s, backlog=backlog)
+        self._transport.send(self._freshened(message))
 
-    # -- what came back --
+    def _freshened(self, message: Message) -> Message:
+        """Return `message` with the payload to send now; as it is when that can't be made."""
+        if message.offset_s is None or self._freshen is None:
+            return message
+        try:
+            return replace(message, payload=self._freshen(message))
+        except Exception as fault:  # noqa: BLE001 - one odd payload must not hold up the others for ever
+            log.error("message on %s keeps its times: %s: %s", message.topic, type(fault).__name__, fault)
+            return message
 
     def _settle(self, report: Report) -> None:
-        if isinstance(report.key, str):
-            self._settle_retained(report.key, report)
+        now_s = self._clock()
+        if isinstance(report.key, int):
+            self._rest.reset()
+            self._under_way.settle(report, now_s)
+            if report.outcome is Outcome.DELIVERED:
+                self._fault = ""
             return
-        message = self._in_flight.pop(report.key, None)
-        if message is None:
-            return
-        self._rest.reset()
-        if report.outcome is Outcome.DELIVERED:
-            self._arrived(message)
-        elif report.outcome is Outcome.REJECTED:
-            self._reject(message, report.detail)
-        elif report.outcome is Outcome.DENIED:
-            self._hold(message, report.detail)
-        elif report.outcome is Outcome.REFUSED and self._refused_too_often(message):
-            self._reject(message, f"{report.detail}, {_REFUSALS} times")
-        else:
-            self._send_again(message)
-            if report.outcome in {Outcome.BUSY, Outcome.REFUSED}:
-                self._pause(report.detail)
-
-    def _refused_too_often(self, message: Message) -> bool:
-        """Count one more refusal of `message`; the oldest counts of those that never came back are dropped."""
-        key = int(message.key)
-        self._refusals[key] = self._refusals.get(key, 0) + 1
-        if len(self._refusals) > _REMEMBERED:
-            del self._refusals[next(iter(self._refusals))]
-        return self._refusals.get(key, 0) >= _REFUSALS
-
-    def _arrived(self, message: Message) -> None:
-        self._delivered += 1
-        self._fault = ""
-        self._quota.reset()
-        self._refusals.pop(int(message.key), None)
-        self._outbox.confirm([int(message.key)])
-        self._allow(message)
-
-    def _reject(self, message: Message, detail: str) -> None:
-        self._rejected += 1
-        self._refusals.pop(int(message.key), None)
-        log.error("message on %s will never be taken (%s): given up and reported", message.topic, detail)
-        self._outbox.discard([int(message.key)], reason="rejected")
-        self._allow(message)
-
-    def _allow(self, message: Message) -> None:
-        denied = self._denied.get(message.topic)
-        if denied is not None and denied.probe.key == message.key:
-            del self._denied[message.topic]
-            log.warning("the broker takes messages on %s again", message.topic)
-
-    def _hold(self, message: Message, detail: str) -> None:
-        """Keep the first message that was denied to try again with; the others go back to the outbox."""
-        denied = self._denied.get(message.topic)
-        if denied is None:
-            log.error("the broker denies messages on %s (%s): they are kept", message.topic, detail)
-            self._denied[message.topic] = _Denied(message, self._clock() + self._hold_s)
-        elif denied.probe.key == message.key:
-            denied.retry_s = self._clock() + self._hold_s
-        else:
-            self._outbox.release([int(message.key)])
-
-    def _send_again(self, message: Message) -> None:
-        denied = self._denied.get(message.topic)
-        if denied is None or denied.probe.key != message.key:
-            self._outbox.release([int(message.key)])
-
-    def _pause(self, detail: str) -> None:
-        if self._clock() >= self._resume_s:
-            wait_s = self._quota.next_s()
-            self._resume_s = self._clock() + wait_s
-            log.warning("the broker takes no more for now (%s): resting for %.1f s", detail, wait_s)
-
-    def _settle_retained(self, topic: str, report: Report) -> None:
-        with self._lock:
-            told = self._telling.pop(topic, None)
-            again = report.outcome in {Outcome.LOST, Outcome.BUSY} and told is not None
-            if again:
-                self._unsent[topic] = None
-        if report.outcome in {Outcome.DENIED, Outcome.REJECTED, Outcome.REFUSED}:
-            log.error("the broker does not take the retained message on %s (%s)", topic, report.detail)
-        elif report.outcome is Outcome.BUSY:
-            self._pause(report.detail)
+        if self._retained.settle(report.key, report, now_s):
+            log.error("the broker does not take the retained message on %s (%s)", report.key, report.detail)
+        if report.outcome is Outcome.BUSY:
+            self._under_way.pause(report.detail, now_s)
+        birth = self._greeting and self._presence is not None and report.key == self._presence.topic
+        if birth and report.outcome is Outcome.DELIVERED:
+            self._greeted()
 
     # -- drain and stop --
 
-    def _ask_idle(self, timeout_s: float) -> bool:
-        with self._idle:
-            self._asked += 1
-            asked = self._asked
-            self._transport.wake()
-            return self._idle.wait_for(lambda: self._answered >= asked, timeout_s)
-
-    def _answer_idle(self) -> None:
-        with self._idle:
-            asked = self._asked
-        if asked == self._answered or self._in_flight or not self._outbox.idle():
-            return
-        with self._lock:
-            if self._unsent or self._telling:
-                return
-        with self._idle:
-            self._answered = asked
-            self._idle.notify_all()
+    def _answer_if_idle(self) -> None:
+        """Answer whoever waits in `drain`."""
+        asked = self._asking.pending
+        if asked and not len(self._under_way) and self._retained.done and self._outbox.idle():
+            self._asking.answer(asked)
 
     def _say_farewell(self) -> None:
         """Tell that this device goes, and settle what is still answered meanwhile."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
@@ -11,7 +12,9 @@ import msgspec
 from agent import wire
 from agent.errors import CannotCreate, IOFault
 from agent.ledger import Lane
+from agent.leftover import event_note, state_note
 from agent.motchallenge import MotWriter
+from agent.outbox import Note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from agent.messages import Event
     from agent.outlet import Outlet
     from agent.pipeline import Result
+
+log = logging.getLogger(__name__)
 
 
 class EventReporter:
@@ -77,7 +82,11 @@ class EventReporter:
             )
 
         lane = Lane.P1 if event.type == "update" else Lane.P0
-        self._outlet.outbox.put(lane, self._outlet.topics.events(event.camera), encode)
+        note = None if event.type == "update" else Note(event_note(event.event_id), keep=event.type == "new")
+        self._outlet.outbox.put(
+            lane, self._outlet.topics.events(event.camera), encode, offset_s=utc.shift_from_s, note=note
+        )
+        log.debug("camera %s: event %s: %s of %s", self._camera, event.event_id, event.type, event.label)
 
     def _tell_states(self, time_s: float, counts: Mapping[str, tuple[int, int]]) -> None:
         for label in {*counts, *self._states}:
@@ -86,7 +95,9 @@ class EventReporter:
                 continue
             self._states[label] = now
             payload = wire.encode_state(count=now[0], active=now[1] > 0, since_s=time_s, time=self._utc())
-            self._outlet.publisher.retain(self._outlet.topics.state(self._camera, label), payload)
+            topic = self._outlet.topics.state(self._camera, label)
+            self._outlet.publisher.retain(topic, payload)
+            self._outlet.outbox.note(state_note(topic), payload)
 
 
 class DetectionLog:

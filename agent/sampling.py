@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from math import inf, isfinite
+from math import ceil, inf, isfinite
 from typing import TYPE_CHECKING, Protocol
 
 from agent.luma import block_means, changed_share
@@ -34,13 +34,18 @@ class Sampler(Protocol):
         ...
 
 
-def make_sampler(options: Sampling) -> Sampler:
-    """Return the sampler of `options.mode`."""
+def full_rate() -> float:
+    """Be a budget that is never short."""
+    return 1.0
+
+
+def make_sampler(options: Sampling, budget: Callable[[], float] = full_rate) -> Sampler:
+    """Return the sampler of `options.mode`; `budget` tells the share of its rate it may use, above 0 to 1."""
     if options.mode == "uniform":
-        return _Uniform(options.hz)
+        return _Uniform(options.hz, budget)
     if options.mode == "interval":
-        return _Interval(options.every_n)
-    return _Motion(options)
+        return _Interval(options.every_n, budget)
+    return _Motion(options, budget)
 
 
 class _Grid:
@@ -51,30 +56,32 @@ class _Grid:
     (GCRA).
     """
 
-    def __init__(self, hz: float) -> None:
-        self.period_s = 1.0 / hz
+    def __init__(self, hz: float, budget: Callable[[], float]) -> None:
+        self._period_s, self._budget = 1.0 / hz, budget
         self._due_s: float | None = None
         self._taken_s = 0.0
 
     def due(self, time_s: float) -> bool:
         """Tell whether a frame at `time_s` may be taken."""
-        if self._due_s is None or time_s < self._taken_s - self.period_s:
+        period_s = self._period_s / self._budget()
+        if self._due_s is None or time_s < self._taken_s - period_s:
             return True
         late_s = time_s - self._due_s + 1e-9
-        return late_s >= -_EARLY * self.period_s and time_s - self._taken_s >= _NEAREST * self.period_s
+        return late_s >= -_EARLY * period_s and time_s - self._taken_s >= _NEAREST * period_s
 
     def take(self, time_s: float) -> None:
         """Use the slot that `time_s` is in."""
         grid_s = time_s if self._due_s is None or time_s < self._taken_s else self._due_s
-        self._due_s = max(grid_s, time_s - self.period_s) + self.period_s
+        period_s = self._period_s / self._budget()
+        self._due_s = max(grid_s, time_s - period_s) + period_s
         self._taken_s = time_s
 
 
 class _Uniform:
     """At most `hz`, on an even grid."""
 
-    def __init__(self, hz: float) -> None:
-        self._grid = _Grid(hz)
+    def __init__(self, hz: float, budget: Callable[[], float]) -> None:
+        self._grid = _Grid(hz, budget)
 
     def keep(self, time_s: float, luma: Callable[[], Luma | None]) -> bool:  # noqa: ARG002 - the Protocol's
         if not self._grid.due(time_s):
@@ -84,14 +91,16 @@ class _Uniform:
 
 
 class _Interval:
-    """Every n-th frame, the first included."""
+    """Every n-th frame, the first included; of these the budget's share, evenly."""
 
-    def __init__(self, every_n: int) -> None:
-        self._every_n, self._seen = every_n, -1
+    def __init__(self, every_n: int, budget: Callable[[], float]) -> None:
+        self._every_n, self._budget = every_n, budget
+        self._credit = float(every_n)
 
     def keep(self, time_s: float, luma: Callable[[], Luma | None]) -> bool:  # noqa: ARG002 - the Protocol's
-        self._seen += 1
-        return self._seen % self._every_n == 0
+        kept = self._credit >= self._every_n - 1e-9
+        self._credit += self._budget() - kept * self._every_n
+        return kept
 
 
 class _Motion:
@@ -102,8 +111,9 @@ class _Motion:
     nothing to learn.
     """
 
-    def __init__(self, options: Sampling) -> None:
-        self._fast, self._longest_s = _Grid(options.max_hz), 1.0 / options.min_hz
+    def __init__(self, options: Sampling, budget: Callable[[], float]) -> None:
+        self._fast, self._budget = _Grid(options.max_hz, budget), budget
+        self._longest_s = 1.0 / options.min_hz
         self._kept_s = 0.0
         self._share = options.threshold
         self._reference: NDArray[np.float32] | None = None
@@ -117,7 +127,7 @@ class _Motion:
         if blocks is None or self._reference is None or changed_share(blocks, self._reference) >= self._share:
             self._moved_s = time_s
         held = self._moved_s is not None and 0 <= time_s - self._moved_s < _HOLD_S
-        if not held and abs(time_s - self._kept_s) < self._longest_s:
+        if not held and abs(time_s - self._kept_s) < self._longest_s / self._budget():
             return False
         self._fast.take(time_s)
         self._kept_s, self._reference = time_s, blocks
@@ -134,24 +144,26 @@ class _Motion:
         return None
 
 
-def miss_window_s(options: Sampling, source_hz: float, inference_s: float = 0.0) -> float:
+def miss_window_s(
+    options: Sampling, source_hz: float, inference_s: float = 0.0, budget: float = 1.0
+) -> float:
     """Bound the time in seconds that an object can be in view without being in an inferred frame.
 
     Infinite while the rate of the source is not known (0). The gap between two kept frames is at most the
     period and one frame of the source; in `motion` the period of `min_hz`, for an object too small or too
     faint to count. An engine still busy when a frame is kept takes the newest one when it is done: a frame
-    then waited up to one `inference_s` and the next one is up to another newer. Stalls of the source are not
-    in it: they are measured (`RateMeter`).
+    then waited up to one `inference_s` and the next one is up to another newer. `budget` is the share of the rate
+    that is used. Stalls of the source are not in it: they are measured (`RateMeter`).
     """
     if source_hz <= 0:
         return inf
     frame_s = 1.0 / source_hz
     if options.mode == "interval":
-        widest_s = nearest_s = options.every_n * frame_s
-    elif options.mode == "uniform":
-        widest_s, nearest_s = 1.0 / options.hz + frame_s, max(_NEAREST / options.hz, frame_s)
+        frames = options.every_n / budget
+        widest_s, nearest_s = ceil(frames) * frame_s, int(frames) * frame_s
     else:
-        widest_s, nearest_s = 1.0 / options.min_hz + frame_s, max(_NEAREST / options.max_hz, frame_s)
+        slow, fast = (options.hz,) * 2 if options.mode == "uniform" else (options.min_hz, options.max_hz)
+        widest_s, nearest_s = 1.0 / (slow * budget) + frame_s, max(_NEAREST / (fast * budget), frame_s)
     if inference_s <= nearest_s:
         return widest_s
     return max(widest_s, inference_s + min(inference_s, widest_s))
@@ -160,8 +172,10 @@ def miss_window_s(options: Sampling, source_hz: float, inference_s: float = 0.0)
 class RateMeter:
     """What sampling, drops and a slow engine together really give, over the last `window_s` of logic time."""
 
-    def __init__(self, options: Sampling, *, window_s: float = 30.0) -> None:
-        self._options, self._window_s = options, window_s
+    def __init__(
+        self, options: Sampling, *, window_s: float = 30.0, budget: Callable[[], float] = full_rate
+    ) -> None:
+        self._options, self._window_s, self._budget = options, window_s, budget
         self._done: deque[tuple[float, float, float]] = deque()  # frame's time, gap before it, inference time
 
     def inferred(self, time_s: float, inference_s: float) -> None:
@@ -173,10 +187,11 @@ class RateMeter:
             self._done.popleft()
 
     def report(self, source_hz: float) -> SamplingReport:
-        """Return the rate, and as miss window the bound, or the worst gap where that was wider."""
-        span_s = self._done[-1][0] - self._done[0][0] if self._done else 0.0
-        slowest_s = max((took_s for _, _, took_s in self._done), default=0.0)
-        worst_s = max((gap_s for _, gap_s, _ in self._done), default=0.0)
-        window_s = max(miss_window_s(self._options, source_hz, slowest_s), worst_s)
-        effective_hz = (len(self._done) - 1) / span_s if span_s > 0 else 0.0
+        """Return the rate, and as miss window the bound, or the worst gap where that was wider; from any thread."""
+        done = list(self._done)  # in one go: another thread may be in `inferred`
+        span_s = done[-1][0] - done[0][0] if done else 0.0
+        slowest_s = max((took_s for _, _, took_s in done), default=0.0)
+        worst_s = max((gap_s for _, gap_s, _ in done), default=0.0)
+        window_s = max(miss_window_s(self._options, source_hz, slowest_s, self._budget()), worst_s)
+        effective_hz = (len(done) - 1) / span_s if span_s > 0 else 0.0
         return SamplingReport(self._options.mode, effective_hz, window_s if isfinite(window_s) else None)

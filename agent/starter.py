@@ -1,4 +1,4 @@
-"""Where the starter model and the sample clip lie: in a checkout, else where the wheel put them."""
+"""Where starter model, sample clip and the service's files lie: in a checkout, else where the wheel put them."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ def sample_clip() -> Path:
     """Return the sample clip: 20 s, 200 frames. Raises InputMissing."""
     installed = Path(sys.prefix) / _SHARE / "demo/sample.mp4"
     return _first("the sample clip", _CHECKOUT / "tests/data/sample/sample.mp4", installed)
+
+
+def service_files() -> Path:
+    """Return the directory of what `systemd/` holds. Raises InputMissing."""
+    return _first("the service's files", _CHECKOUT / "systemd", Path(sys.prefix) / _SHARE / "systemd")
 
 
 def _first(what: str, *places: Path) -> Path:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Key = int | str
 """Names a message while it is under way: a row's key, or the topic of a retained message."""
@@ -12,13 +15,18 @@ Key = int | str
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One payload for one topic. `qos` 0 asks for no answer: it counts as delivered once handed over."""
+    """One payload for one topic. `qos` 0 asks for no answer: it counts as delivered once handed over.
+
+    `offset_s`: utc minus monotonic time that the payload was made with while the clock was not synchronised,
+    where that still means something: in the boot it was made in.
+    """
 
     key: Key
     topic: str
     payload: bytes
     qos: int = 1
     retain: bool = False
+    offset_s: float | None = None
 
 
 class Outcome(Enum):
@@ -43,20 +51,27 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """How the way out stands. `session` goes up by one with every connection that was made."""
+    """How the way out stands. `session` goes up by one with every connection that was made.
+
+    `strays` counts answers to nothing that was under way: duplicates, and numbers never sent.
+    """
 
     connected: bool
     session: int
     protocol: str
     error: str = ""
+    strays: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """What the retained `topic` says of this device: `birth` while it is connected, `will` when it is not."""
+    """What the retained `topic` says of this device: `birth` while it is connected, `will` when it is not.
+
+    `birth` is made at every connect, and when a new epoch begins.
+    """
 
     topic: str
-    birth: bytes
+    birth: Callable[[], bytes]
     will: bytes
 
 

@@ -1,137 +1,71 @@
-"""Wire format, version 1: payloads and their JSON Schema, generated from the same structs."""
+"""Wire format, version 1: payloads encoded and re-stamped, and their JSON Schemas, generated from the structs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
-from msgspec import Meta
 
-from agent.topics import NAME_BYTES
+from agent.payloads import (
+    SCHEMA_VERSION,
+    BrokerHealth,
+    CameraHealth,
+    EventMessage,
+    FrameInfo,
+    Gap,
+    Health,
+    Lane,
+    Model,
+    OutboxHealth,
+    Previous,
+    Sampling,
+    StateMessage,
+    Stats,
+    Status,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.messages import Event, Frame
 
-SCHEMA_VERSION: Final = 1
+__all__ = [
+    "SCHEMAS",
+    "SCHEMA_VERSION",
+    "BrokerHealth",
+    "CameraHealth",
+    "EventMessage",
+    "FrameFacts",
+    "FrameInfo",
+    "Gap",
+    "Health",
+    "Identity",
+    "Lane",
+    "Model",
+    "OutboxHealth",
+    "Previous",
+    "Sampling",
+    "StateMessage",
+    "Stats",
+    "Status",
+    "TimeBase",
+    "Verdict",
+    "boot_id",
+    "encode_birth",
+    "encode_event",
+    "encode_offline",
+    "encode_state",
+    "encode_stats",
+    "json_schema",
+    "restamp",
+    "write_schemas",
+]
 
-Share = Annotated[float, Meta(ge=0, le=1)]
-Count = Annotated[int, Meta(ge=0)]
-Time = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$", description="RFC 3339, UTC")]
-Name = Annotated[str, Meta(min_length=1, max_length=NAME_BYTES, pattern="^[^/+#$]*$")]
-Lane = Literal["GAP", "P0", "P1", "P2"]
-
-
-class FrameInfo(msgspec.Struct, frozen=True):
-    """The frame an event was decided on: its number and time in the source, its age when it was told."""
-
-    seq: Count
-    pts_s: float
-    age_ms: float
-
-
-class Model(msgspec.Struct, frozen=True):
-    """What was inferred with."""
-
-    name: str
-    version: Count
-    sha256: str
-    precision: str
-    backend: str
-
-
-class Sampling(msgspec.Struct, frozen=True):
-    """How often was looked; `miss_window_s` is the longest an object can stay unseen, None if unbounded."""
-
-    mode: str
-    effective_hz: Annotated[float, Meta(ge=0)]
-    miss_window_s: float | None
-
-
-class EventMessage(msgspec.Struct, frozen=True):
-    """A change in the life of one object. `id` (device/epoch/lane/seq) is the de-duplication key."""
-
-    schema: Literal[1]
-    id: str
-    type: Literal["new", "update", "end"]
-    event_id: str
-    device: Name
-    camera: Name
-    label: str
-    score: Share
-    top_score: Share
-    box: Annotated[
-        tuple[Share, Share, Share, Share], Meta(description="x1, y1, x2, y2 as shares of the frame")
-    ]
-    frame_size: Annotated[tuple[Count, Count], Meta(description="width, height in pixels")]
-    zones: tuple[str, ...]
-    stationary: bool
-    start_time: Time
-    end_time: Time | None
-    time: Time
-    clock_synced: bool
-    boot_id: str
-    mono_ns: Count
-    frame: FrameInfo
-    model: Model
-    sampling: Sampling
-    reason: str | None = None
-
-
-class Previous(msgspec.Struct, frozen=True):
-    """The run before this one: its epoch and the last number of each lane, to prove a tail complete."""
-
-    epoch: str
-    last_seq: dict[Lane, Count]
-
-
-class Status(msgspec.Struct, frozen=True):
-    """Birth (online) and last will (offline), retained."""
-
-    schema: Literal[1]
-    state: Literal["online", "offline"]
-    device: Name
-    boot_id: str
-    version: str
-    epoch: str
-    previous: Previous | None = None
-
-
-class StateMessage(msgspec.Struct, frozen=True):
-    """How many objects of one label a camera has now, and since when it has that many; retained."""
-
-    schema: Literal[1]
-    count: Count
-    active: bool
-    since: Time
-
-
-class Stats(msgspec.Struct, frozen=True):
-    """Numbers of the agent itself."""
-
-    schema: Literal[1]
-    id: str
-    device: Name
-    boot_id: str
-    time: Time
-    values: dict[str, float]
-
-
-class Gap(msgspec.Struct, frozen=True):
-    """Messages that will not come: `count` of those from `from_seq` to `to_seq`, both included."""
-
-    schema: Literal[1]
-    epoch: str
-    lane: Lane
-    from_seq: Count
-    to_seq: Count
-    count: Count
-    reason: str
-
+_TIMES: Final = ("start_time", "end_time", "time")
 
 SCHEMAS: dict[str, type[msgspec.Struct]] = {
     "event": EventMessage,
@@ -139,6 +73,7 @@ SCHEMAS: dict[str, type[msgspec.Struct]] = {
     "state": StateMessage,
     "stats": Stats,
     "gap": Gap,
+    "health": Health,
 }
 
 
@@ -152,14 +87,18 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class TimeBase:
-    """From the logic clock to UTC: utc = time_s + utc_offset_s, and whether that clock was synchronised."""
+    """From the logic clock to UTC: utc = time_s + utc_offset_s, and whether that clock was synchronised.
+
+    While it was not, `shift_from_s` is utc - CLOCK_MONOTONIC as it was then: what `restamp` corrects later.
+    """
 
     utc_offset_s: float
     synced: bool
+    shift_from_s: float | None = None
 
     def utc(self, time_s: float) -> str:
         """Return `time_s` of the logic clock as RFC 3339."""
-        return _rfc3339(time_s + self.utc_offset_s)
+        return rfc3339(time_s + self.utc_offset_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,10 +176,21 @@ def encode_state(*, count: int, active: bool, since_s: float, time: TimeBase) ->
 
 def encode_stats(values: Mapping[str, float], *, message_id: str, identity: Identity, utc_s: float) -> bytes:
     """Return the payload of the agent's numbers at `utc_s` seconds of the epoch."""
-    stats = Stats(
-        SCHEMA_VERSION, message_id, identity.device, identity.boot_id, _rfc3339(utc_s), dict(values)
-    )
+    stats = Stats(SCHEMA_VERSION, message_id, identity.device, identity.boot_id, rfc3339(utc_s), dict(values))
     return msgspec.json.encode(stats)
+
+
+def restamp(payload: bytes, shift_s: float) -> bytes:
+    """Return the payload of an event with its times moved by `shift_s`, now that the clock is synchronised.
+
+    Their distances stay as they are, to the millisecond.
+    """
+    fields: dict[str, Any] = msgspec.json.decode(payload)
+    shift = timedelta(milliseconds=round(shift_s * 1e3))
+    for name in _TIMES:
+        if (text := fields.get(name)) is not None:
+            fields[name] = _text(datetime.fromisoformat(text.removesuffix("Z") + "+00:00") + shift)
+    return msgspec.json.encode(fields | {"clock_synced": True})
 
 
 def json_schema(name: str) -> dict[str, Any]:
@@ -268,11 +218,6 @@ def boot_id(path: Path = Path("/proc/sys/kernel/random/boot_id")) -> str:
         return "unknown"
 
 
-def clock_synced(marker: Path = Path("/run/systemd/timesync/synchronized")) -> bool:
-    """Return whether systemd-timesyncd has set the clock since boot."""
-    return marker.exists()
-
-
 def _status(
     state: Literal["online", "offline"],
     identity: Identity,
@@ -288,6 +233,10 @@ def _share(value: float) -> float:
     return round(min(max(value, 0.0), 1.0), 5)
 
 
-def _rfc3339(utc_s: float) -> str:
-    text = datetime.fromtimestamp(utc_s, timezone.utc).isoformat(timespec="milliseconds")
-    return text.removesuffix("+00:00") + "Z"
+def rfc3339(utc_s: float) -> str:
+    """Return `utc_s` seconds of the epoch as RFC 3339 with milliseconds."""
+    return _text(datetime.fromtimestamp(utc_s, timezone.utc))
+
+
+def _text(utc: datetime) -> str:
+    return utc.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"

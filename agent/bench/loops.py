@@ -14,7 +14,7 @@ from msgspec import structs
 from agent.assembly import build_pipeline, open_model
 from agent.bench.meter import Gauge, MeteredEngine, TimedStages, tasks
 from agent.bench.sources import FirstFrames
-from agent.camera import Capture
+from agent.captureloop import Capture
 from agent.config import Detect, Sampling
 from agent.daemon import GIL_SWITCH_S
 from agent.mailbox import Mailbox

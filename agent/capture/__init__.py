@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from agent.capture.link import CONNECTING, LinkState
 from agent.errors import UsageError
+from agent.heartbeat import Beat
 from agent.urls import redact
 
 if TYPE_CHECKING:
@@ -26,7 +28,8 @@ class SourceStats:
     `packets` and `frames` count all of the run. Dropped: `waited_for_key_frame` packets before the first key
     frame of a connection, `undecodable_packets`, `disordered_frames` that a damaged file gave out after later
     ones, and `late_packets` of a live source that the decoder was too far behind. `gaps` are steps of the PTS
-    of more than 1.5 usual ones.
+    of more than 1.5 usual ones, `clock_jumps` those that the clock of a live source can't have made,
+    `corrupt_frames` those that the decoder itself says are damaged. `link` is what the source does now.
 
     With `decode` "keyframes_when_idle": `packets_not_decoded` were sound and left out, `idle_s` is how long
     only key frames were decoded, `wakes_*` why it ended (the picture changed, packets grew, the consumer was
@@ -39,11 +42,13 @@ class SourceStats:
     frames: int = 0
     waited_for_key_frame: int = 0
     undecodable_packets: int = 0
+    corrupt_frames: int = 0
     disordered_frames: int = 0
     gaps: int = 0
     pts_backwards: int = 0
     pts_duplicate: int = 0
     pts_missing: int = 0
+    clock_jumps: int = 0
     resolution_changes: int = 0
     reconnects: int = 0
     stalls: int = 0
@@ -55,6 +60,7 @@ class SourceStats:
     wakes_overdue: int = 0
     idle_s: float = 0.0
     miss_window_s: float = 0.0
+    link: LinkState = CONNECTING
 
 
 class FrameSource(Protocol):
@@ -122,7 +128,8 @@ class StreamOptions:
 
     `decode` "keyframes_when_idle" gives only key frames while nothing changes in the picture and `busy`
     denies; once something does, all since the last one. `busy` is called from the thread of `frames()`, for
-    each packet in idle: it must be quick, take no lock that is held long, and not raise.
+    each packet in idle: it must be quick, take no lock that is held long, and not raise. `beat` is told of
+    decoding, which must end by itself.
     """
 
     rtsp_transport: Literal["tcp", "udp"] = "tcp"
@@ -132,6 +139,7 @@ class StreamOptions:
     backoff_max_s: float = 30.0
     decode: Literal["all", "keyframes_when_idle"] = "all"
     busy: Callable[[], bool] = _never
+    beat: Beat = field(default_factory=Beat)
 
 
 _SOURCES = {

@@ -14,6 +14,10 @@ FORWARD_JUMP_STEPS = 10.0
 GAP_STEPS = 1.5
 """A step of more than this many usual steps means that frames are missing."""
 MEDIAN_OF, MEDIAN_FROM = 15, 3
+JUMP_S = 2.0
+"""A live PTS that lies so far ahead of the clock of its camera, or behind the one before it, is a jump."""
+SETTLED_S = 3.0
+"""For so long after a connection servers still settle their PTS: no jumps are counted."""
 
 
 class Steps:
@@ -73,7 +77,8 @@ class PtsClock:
     A step back in the PTS restarts the filter: the least offset would belong to what came before the step,
     or to a single PTS too far ahead, and make every frame look older for the whole window.
 
-    Mapped times are never later than the arrival and never decrease.
+    Mapped times are never later than the arrival and never decrease. `jumps` counts the PTS that no clock of a
+    camera gives: a late frame is none, for its PTS lies behind, and not ahead.
     """
 
     def __init__(self, *, window_s: float = 30.0) -> None:
@@ -81,12 +86,15 @@ class PtsClock:
         self._offsets: deque[tuple[float, float]] = deque()  # (arrival, offset), offsets ascending
         self._last_pts_s: float | None = None
         self._last_s = float("-inf")
+        self._began_s: float | None = None
+        self.jumps = 0
 
     def map(self, pts_s: float, arrival_s: float, *, usual_s: float = 0.0) -> float:
         """Return the monotonic time of a frame with that PTS; `arrival_s` must not decrease.
 
         `usual_s` is the usual step of the PTS, 0.0 while unknown.
         """
+        self.jumps += self._is_jump(pts_s, arrival_s)
         back_s = min(LIVE_BACKWARDS_S, LIVE_BACKWARDS_STEPS * usual_s) if usual_s else LIVE_BACKWARDS_S
         if self._last_pts_s is not None and pts_s < self._last_pts_s - back_s:
             self.restart()
@@ -98,7 +106,15 @@ class PtsClock:
     def restart(self) -> None:
         """Forget the offset: another connection, or another time line. Mapped times still never decrease."""
         self._offsets.clear()
-        self._last_pts_s = None
+        self._last_pts_s = self._began_s = None
+
+    def _is_jump(self, pts_s: float, arrival_s: float) -> bool:
+        if self._last_pts_s is None or self._began_s is None:
+            self._began_s = arrival_s
+            return False
+        settled = arrival_s - self._began_s >= SETTLED_S
+        back, ahead = pts_s < self._last_pts_s - JUMP_S, arrival_s - pts_s < self._offsets[0][1] - JUMP_S
+        return settled and (back or ahead)
 
     def _learn(self, offset_s: float, arrival_s: float) -> None:
         while self._offsets and self._offsets[-1][1] >= offset_s:

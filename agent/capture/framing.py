@@ -84,6 +84,7 @@ class Framing:
         moment = self._timeline.place(picture, session, arrived_s=arrival.arrived_s)
         self._first_s, self._last_s = (self._first_s if stats.frames else moment.time_s), moment.time_s
         stats.frames += 1
+        stats.corrupt_frames += picture.is_corrupt
         return Frame(self._camera, seq, *moment, picture)
 
     def _number(self, picture: VideoFrame, session: Session) -> int | None:

@@ -15,11 +15,12 @@ from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
-from agent.backoff import LOGIN_WAIT_S, Backoff
+from agent.backoff import Backoff
 from agent.capture import SourceStats, StreamOptions, faults
-from agent.capture.clock import Steps
+from agent.capture.clock import PtsClock, Steps
 from agent.capture.handover import HandOver
-from agent.errors import AgentError, BadData, NotPermitted, ServiceAway, UsageError
+from agent.capture.link import Link
+from agent.errors import AgentError, BadData, ServiceAway, UsageError
 from agent.messages import Frame
 from agent.urls import redact
 
@@ -76,15 +77,23 @@ class GrabSource:
         self.stats = SourceStats()
         self._url, self._connect, self._camera, self._pace = url, connect, camera, pace
         self._options, self._now = options, now
-        self._backoff = Backoff(
-            first_s=options.backoff_first_s,
-            max_s=options.backoff_max_s,
-            rng=rng or random.Random(),  # noqa: S311 - jitter, no secret
-        )
         self._steps, self._last_s = Steps(), float("-inf")
+        self._pts_clock = PtsClock()
         self._format: tuple[int, int, str] | None = None
         self._called_s: float | None = None
         self._stop = threading.Event()
+        self._link = Link(
+            camera=camera,
+            stats=self.stats,
+            backoff=Backoff(
+                first_s=options.backoff_first_s,
+                max_s=options.backoff_max_s,
+                rng=rng or random.Random(),  # noqa: S311 - jitter, no secret
+            ),
+            lasting_s=options.backoff_max_s,
+            stop=self._stop,
+            now=now,
+        )
         self._hand_over = HandOver(self.stats)
         self._first: SimpleQueue[Grabber | BaseException] = SimpleQueue()
         self._grabber: Grabber | None = None
@@ -182,6 +191,9 @@ class GrabSource:
         self._steps.take(grab.pts_s)
         steps, stats = self._steps, self.stats
         stats.gaps, stats.pts_backwards, stats.pts_duplicate = steps.gaps, steps.backwards, steps.duplicates
+        if live:
+            self._pts_clock.map(grab.pts_s, arrived_s, usual_s=steps.usual_s)
+            stats.clock_jumps = self._pts_clock.jumps
         self._note_format(grab.picture)
         captured_s = arrived_s
         if live and grab.captured_s is not None:
@@ -205,6 +217,7 @@ class GrabSource:
         except BaseException as error:  # noqa: BLE001 - handed to the thread that waits in open()
             self._first.put(error)
             return
+        self._link.up()
         self._first.put(grabber)
         try:
             self._grab_all(grabber)
@@ -229,7 +242,8 @@ class GrabSource:
 
     def _grab_all(self, grabber: Grabber | None) -> None:
         while grabber is not None:
-            since_s, reason = self._now(), "ended by the camera"
+            fault: AgentError = ServiceAway("ended by the camera", seen=redact(self._url))
+            stalls = self.stats.stalls
             try:
                 self._grab(grabber, limit_s=self._options.stall_timeout_s)
             except EOFError:
@@ -237,14 +251,12 @@ class GrabSource:
             except AgentError as error:
                 if not grabber.live:
                     raise
-                reason = str(error)
+                fault = error
             finally:
                 grabber.close()
             if self._stop.is_set() or not grabber.live:
                 return
-            if self._now() - since_s >= self._options.backoff_max_s:
-                self._backoff.reset()
-            grabber = self._reconnect(reason)
+            grabber = self._link.regain(self._opened, fault, silent=self.stats.stalls > stalls)
 
     def _grab(self, grabber: Grabber, *, limit_s: float, once: bool = False) -> None:
         last_s = self._now()
@@ -262,23 +274,3 @@ class GrabSource:
                 raise ServiceAway(
                     f"no frame for {limit_s:g} s", seen=redact(self._url), fix="check the camera"
                 )
-
-    def _reconnect(self, reason: str) -> Grabber | None:
-        """Try until open or closed; one line in the log when lost, for a new reason, when back."""
-        attempts, wait_s = 0, self._backoff.next_s()
-        log.warning("camera %s: lost: %s", self._camera, reason)
-        while not self._stop.wait(wait_s):
-            attempts += 1
-            try:
-                grabber = self._opened()
-            except AgentError as error:
-                if str(error) != reason and not self._stop.is_set():
-                    reason = str(error)
-                    log.warning("camera %s: still away: %s", self._camera, reason)
-                refused = isinstance(error, NotPermitted)
-                wait_s = self._backoff.next_s(at_least_s=LOGIN_WAIT_S if refused else 0.0)
-            else:
-                self.stats.reconnects += 1
-                log.info("camera %s: back, attempt %d", self._camera, attempts)
-                return grabber
-        return None

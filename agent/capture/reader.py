@@ -7,18 +7,17 @@ answer holds it longest (getaddrinfo knows no timeout but the resolver's), one t
 
 from __future__ import annotations
 
-import logging
 import threading
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 import av
 
-from agent.backoff import LOGIN_WAIT_S
 from agent.capture import faults
+from agent.capture.link import Link
 from agent.capture.opening import open_session
 from agent.capture.packets import Arrival, PacketQueue, read_packets
-from agent.errors import AgentError, NotPermitted
+from agent.errors import ServiceAway
 from agent.urls import redact
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 POLL_S = 0.25
 JOIN_S = 0.5
-log = logging.getLogger(__name__)
 
 
 class Stalled(Exception):
@@ -51,9 +49,17 @@ class Reader:
         now: Callable[[], float],
     ) -> None:
         self._url, self._camera, self._options = url, camera, options
-        self._backoff, self._stats, self._now = backoff, stats, now
+        self._stats, self._now = stats, now
         self._queue = PacketQueue()
         self._stop = threading.Event()
+        self._link = Link(
+            camera=camera,
+            stats=stats,
+            backoff=backoff,
+            lasting_s=options.backoff_max_s,
+            stop=self._stop,
+            now=now,
+        )
         self._given_up: Session | None = None
         self._last_arrival_s = 0.0
         self._first: SimpleQueue[Session | BaseException] = SimpleQueue()
@@ -115,13 +121,14 @@ class Reader:
 
     def _run(self) -> None:
         try:
-            session = open_session(self._url, self._options)
+            session = self._open()
         except BaseException as error:  # noqa: BLE001 - handed to the thread that waits in start()
             self._first.put(error)
             return
         if self._stop.is_set():  # nobody waits any more
             session.close()
             return
+        self._link.up()
         self._first.put(session)
         try:
             self._read_all(session)
@@ -132,18 +139,20 @@ class Reader:
 
     def _read_all(self, session: Session | None) -> None:
         while session is not None:
-            since_s, reason = self._now(), "ended by the camera"
+            reason, silent = "ended by the camera", False
             try:
                 self._read(session)
             except (av.FFmpegError, Stalled) as error:
-                reason = self._lost(session, error)
+                reason, silent = self._lost(session, error)
             finally:
                 session.close()
             if not session.live:
                 return
-            if self._now() - since_s >= self._options.backoff_max_s:
-                self._backoff.reset()
-            session = self._reconnect(reason)
+            fault = ServiceAway(reason, seen=redact(self._url))
+            session = self._link.regain(self._open, fault, silent=silent)
+
+    def _open(self) -> Session:
+        return open_session(self._url, self._options)
 
     def _read(self, session: Session) -> None:
         self._last_arrival_s = self._now()
@@ -161,36 +170,11 @@ class Reader:
     def _silent(self) -> bool:
         return self._now() - self._last_arrival_s >= self._options.stall_timeout_s
 
-    def _lost(self, session: Session, error: av.FFmpegError | Stalled) -> str:
-        """Count and name why a live session ended; a finite one is an error for the consumer."""
+    def _lost(self, session: Session, error: av.FFmpegError | Stalled) -> tuple[str, bool]:
+        """Return why a live session ended, and whether by silence; a finite one is an error for the consumer."""
         if isinstance(error, av.FFmpegError) and not session.live:
             raise faults.explain(error, self._url, waited_s=0.0, limit_s=1.0) from None
         if isinstance(error, Stalled) or self._silent():
             self._stats.stalls += 1
-            return f"silent for {self._options.stall_timeout_s:g} s" if self._silent() else str(error)
-        return error.strerror or type(error).__name__
-
-    def _reconnect(self, reason: str) -> Session | None:
-        """Try until connected or closed; one line in the log when lost, for a new reason, when back."""
-        attempts, wait_s = 0, self._backoff.next_s()
-        self._say("lost", reason)
-        while not self._stop.wait(wait_s):
-            attempts += 1
-            try:
-                session = open_session(self._url, self._options)
-            except AgentError as error:
-                if str(error) != reason:
-                    reason = str(error)
-                    self._say("still away", reason)
-                wait_s = self._backoff.next_s(
-                    at_least_s=LOGIN_WAIT_S if isinstance(error, NotPermitted) else 0.0
-                )
-            else:
-                self._stats.reconnects += 1
-                log.info("camera %s: back, attempt %d", self._camera, attempts)
-                return session
-        return None
-
-    def _say(self, what: str, reason: str) -> None:
-        if not self._stop.is_set():
-            log.warning("camera %s: %s: %s (%s)", self._camera, what, reason, redact(self._url))
+            return f"silent for {self._options.stall_timeout_s:g} s" if self._silent() else str(error), True
+        return error.strerror or type(error).__name__, False

@@ -14,6 +14,7 @@ from agent.backoff import Backoff
 from agent.capture import SourceStats, StreamOptions, faults
 from agent.capture.framing import Framing
 from agent.capture.idle import IdleDecoder
+from agent.capture.link import UP
 from agent.capture.opening import is_network, is_rtsp, open_session
 from agent.capture.packets import Arrival, read_packets
 from agent.capture.reader import Reader
@@ -102,6 +103,7 @@ class StreamSource:
             self._session = self._reader.start()
         else:
             self._session = open_session(self._url, self._options)
+            self.stats.link = UP
         if self._stop.is_set():
             self._release()
             raise faults.closed(self._url)
@@ -232,11 +234,15 @@ class StreamSource:
         return True
 
     def _decode(self, arrival: Arrival) -> list[VideoFrame]:
+        beat = self._options.beat
+        beat.begin("decode", self._now())
         try:
             pictures = arrival.session.decoder.decode(arrival.packet)
         except av.FFmpegError:
             self._bad_packet(arrival)
             return []
+        finally:
+            beat.wait()
         self._bad_packets = 0
         return pictures
 

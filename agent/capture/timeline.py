@@ -95,7 +95,9 @@ class Timeline:
         steps, stats = self._steps, self._stats
         stats.gaps, stats.pts_backwards, stats.pts_duplicate = steps.gaps, steps.backwards, steps.duplicates
         if live:
-            return self._pts_clock.map(pts_s, arrived_s, usual_s=steps.usual_s)
+            mapped_s = self._pts_clock.map(pts_s, arrived_s, usual_s=steps.usual_s)
+            stats.clock_jumps = self._pts_clock.jumps
+            return mapped_s
         return self._clip_clock.map(pts_s, step_s=step_s, usual_s=steps.usual_s)
 
     def _pts_s(self, picture: VideoFrame, session: Session, arrived_s: float) -> float:

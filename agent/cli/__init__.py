@@ -10,13 +10,12 @@ import os
 import sys
 import threading
 import traceback
-from typing import NoReturn
+from typing import NoReturn, get_args
 
 import click
 
 from agent import __version__, log
 from agent.errors import AgentError
-from agent.urls import redact
 
 EX_SOFTWARE, EX_IOERR = 70, 74
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -29,6 +28,10 @@ COMMANDS = {
     "probe": "agent.cli.probe:probe",
     "cameras": "agent.cli.cameras:cameras",
     "check": "agent.cli.check:check",
+    "status": "agent.cli.status:status",
+    "outbox": "agent.cli.outbox:outbox",
+    "events": "agent.cli.events:events",
+    "system": "agent.cli.system:system",
     "bench": "agent.cli.bench:bench",
 }
 """Where each command is; imported when it is asked for, so that none pays for the others."""
@@ -53,13 +56,21 @@ class _Commands(click.Group):
 )
 @click.version_option(__version__, "-V", "--version", prog_name="edge-agent")
 @click.option("-v", "--verbose", count=True, help="Say more; -vv for everything.")
-def cli(verbose: int) -> None:
+@click.option(
+    "--log-format",
+    type=click.Choice(get_args(log.Form)),
+    default="auto",
+    show_default=True,
+    help="journal: with fields, for systemd; json: a JSON object a line; auto: journal or plain.",
+)
+def cli(verbose: int, log_format: log.Form) -> None:
     """Video inference on small boards, with events over MQTT that are never silently lost."""
-    log.setup(verbose)
+    log.setup(verbose, log_format)
 
 
 def main() -> NoReturn:
-    """Run the command line; every fault becomes one line on standard error and an exit code."""
+    """Run the command line; every fault becomes one line in the log and an exit code."""
+    log.setup()
     code = _run_commands()
     logging.shutdown()
     if any(thread.daemon for thread in threading.enumerate()):
@@ -105,4 +116,4 @@ def _run_commands() -> int:
 
 
 def _complain(line: str) -> None:
-    click.echo(f"edge-agent: error: {redact(line)}", err=True)
+    logging.getLogger("edge-agent").error("%s", line)

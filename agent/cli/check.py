@@ -67,7 +67,7 @@ def check(context: click.Context, /, **given: Any) -> int:
     74 the reader of its output has left.
     """
     if given["verbose"]:
-        log.setup(given["verbose"])
+        log.louder(given["verbose"])
     else:
         logging.getLogger("agent").setLevel(logging.CRITICAL)  # what it would warn of is in the rows
     findings: list[Finding] = []

@@ -125,7 +125,7 @@ def run(**given: Any) -> None:
     from agent.daemon import run as run_daemon
 
     if given["verbose"]:
-        log.setup(given["verbose"])
+        log.louder(given["verbose"])
     run_daemon(_service(given["config"]) if _from_config(given) else _command(given))
 
 

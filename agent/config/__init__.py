@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from agent.config.camera import CameraConfig, Detect, Sampling, Zone
-from agent.config.device import Config, LimitsConfig, MqttConfig, OutboxConfig
+from agent.config.device import Config, LimitsConfig, MetricsConfig, MqttConfig, OutboxConfig
 
 __all__ = [
     "CameraConfig",
     "Config",
     "Detect",
     "LimitsConfig",
+    "MetricsConfig",
     "MqttConfig",
     "OutboxConfig",
     "Sampling",

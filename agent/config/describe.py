@@ -23,6 +23,7 @@ _STRUCTS = {
     "": "Config",
     "mqtt": "MqttConfig",
     "outbox": "OutboxConfig",
+    "metrics": "MetricsConfig",
     "limits": "LimitsConfig",
     "sampling": "Sampling",
     "detect": "Detect",

@@ -54,16 +54,38 @@ class MqttConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class OutboxConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is kept while the broker is away: at most `max_mbytes` on disk, oldest updates given up first."""
+    """What is kept while the broker is away: at most `max_mbytes` on disk, oldest updates given up first.
+
+    With `sd_saver` updates are written every 5 s instead of every second, which halves the wear of an SD card.
+    """
 
     max_mbytes: int = 64
+    sd_saver: bool = False
 
     def __post_init__(self) -> None:
         check_between("outbox.max_mbytes", self.max_mbytes, 1, MAX_OUTBOX_MBYTES)
 
 
+class MetricsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where Prometheus may ask: `listen` is address:port of this device itself; None: nowhere."""
+
+    listen: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.listen is not None:
+            _check_listen(self.listen)
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Host and port of `listen`."""
+        if self.listen is None:
+            return None
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
 class LimitsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Bounds: `threads` of each engine (default: all cores but one), `drain_s` at the end for what is queued."""
+    """Bounds: `threads` of each engine (default: all cores but one), `drain_s` at a clip's end for what is queued."""
 
     threads: int | None = None
     drain_s: float = 10.0
@@ -91,6 +113,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sampling: Sampling = Sampling()
     detect: Detect = Detect()
     outbox: OutboxConfig = OutboxConfig()
+    metrics: MetricsConfig = MetricsConfig()
     limits: LimitsConfig = LimitsConfig()
 
     def __post_init__(self) -> None:
@@ -121,6 +144,26 @@ def _check_host(host: str) -> None:
         fix = f'did you mean host = "{meant[1]}"{port}? A login goes to username and password_file'
     seen = "***" + host[host.rindex("@") :] if "@" in host else repr(host[:253])
     raise BadConfig("mqtt.host", seen=seen, fix=fix)
+
+
+def _check_listen(listen: str) -> None:
+    """Raise BadConfig unless `listen` is a port of the loopback: there is neither a login nor TLS for others."""
+    host, _, port = listen.rpartition(":")
+    if not re.fullmatch(r"[\w.-]{1,253}|\[[0-9a-fA-F:.]{2,45}\]", host) or not re.fullmatch(
+        r"[0-9]{1,5}", port
+    ):
+        raise BadConfig("metrics.listen", seen=repr(listen[:253]), fix='write it like "127.0.0.1:9187"')
+    check_between("metrics.listen", int(port), 1, 65535)
+    if host != "localhost" and not _is_loopback(host.strip("[]")):
+        fix = "use 127.0.0.1, and a proxy with TLS and a login for those who ask from outside"
+        raise BadConfig("metrics.listen", seen=listen, fix=fix)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _is_ipv6(host: str) -> bool:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from agent.contactsheet import seconds_between
+from agent.eventline import event_line
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from agent.wire import EventMessage
-
-_STYLES = {"new": "bold green", "update": "cyan", "end": "magenta"}
 
 
 class View:
@@ -56,27 +53,3 @@ class View:
         ahead_s = time.monotonic() - self._at_s if self._realtime and self._events else 0.0
         position_s = min(self._position_s + ahead_s, self._duration_s)
         self.bar.update(self._task, completed=position_s, events=self._events)
-
-
-def event_line(event: EventMessage) -> Text:
-    """Return `event` as one line: time, type, label, score, track, zones, life span, age of the frame."""
-    moment = datetime.fromisoformat(event.time.replace("Z", "+00:00")).astimezone()
-    style = _STYLES[event.type]
-    line = Text.assemble(
-        (f"{moment:%H:%M:%S}.{moment.microsecond // 100_000}  ", "dim"),
-        (f"{event.type:7}", style),
-        (f"{event.label} {event.score:.2f}  ", "bold" if event.type == "new" else ""),
-        (short_id(event.event_id), style),
-    )
-    if event.zones:
-        line.append(f"  in {', '.join(event.zones)}")
-    if event.end_time is not None:
-        line.append(f"  was here {seconds_between(event.start_time, event.end_time):.1f} s")
-    elif event.stationary:
-        line.append("  stationary")
-    return line.append(f"  frame was {event.frame.age_ms:.0f} ms old", "dim")
-
-
-def short_id(event_id: str) -> str:
-    """Return what tells the tracks of one run apart at a glance."""
-    return f"#{event_id.rsplit('-', 1)[-1][-4:]}"

@@ -8,12 +8,20 @@ import msgspec
 
 from agent.hardware.files import entries, listed, read_int, read_line
 
+_MAX_TRIPS = 32
+_PLAUSIBLE_C = (40.0, 130.0)
+"""Firmware that has no trip point says 0 or -274."""
+
 
 class ThermalZone(msgspec.Struct, frozen=True):
-    """A thermal zone by its type; `temperature_c` is None for a zone that is switched off."""
+    """A thermal zone by its type; `temperature_c` is None for a zone that is switched off.
+
+    `slows_at_c` is where the kernel begins to slow the device down for it: its lowest passive trip point.
+    """
 
     name: str
     temperature_c: float | None
+    slows_at_c: float | None = None
 
 
 class PowerRail(msgspec.Struct, frozen=True):
@@ -44,17 +52,39 @@ def read_sensors(root: Path = Path("/")) -> Sensors:
     """Read every sensor once. Never raises; what does not answer is None or left out."""
     chips = [(chip, read_line(chip / "name")) for chip in listed(root / "sys/class/hwmon", "hwmon")]
     return Sensors(
-        thermal=tuple(_zone(path) for path in listed(root / "sys/class/thermal", "thermal_zone")),
+        thermal=read_zones(root),
         hwmon=tuple(name for _, name in chips if name),
         power=tuple(rail for chip, name in chips if name == "ina3221" for rail in _rails(chip)),
         devfreq=_devfreq(root / "sys/class/devfreq"),
     )
 
 
+def read_zones(root: Path = Path("/")) -> tuple[ThermalZone, ...]:
+    """Read the thermal zones alone. Never raises."""
+    return tuple(_zone(path) for path in listed(root / "sys/class/thermal", "thermal_zone"))
+
+
 def _zone(path: Path) -> ThermalZone:
-    millidegrees = read_int(path / "temp")
-    temperature_c = None if millidegrees is None else millidegrees / 1000
-    return ThermalZone(read_line(path / "type") or path.name, temperature_c)
+    name = read_line(path / "type") or path.name
+    return ThermalZone(name, _degrees(path / "temp"), min(_passive_trips(path), default=None))
+
+
+def _passive_trips(zone: Path) -> list[float]:
+    """Return the temperatures of its passive trip points; the others start fans, or end it all."""
+    found = []
+    for number in range(_MAX_TRIPS):
+        kind = read_line(zone / f"trip_point_{number}_type")
+        if kind is None:
+            break
+        at_c = _degrees(zone / f"trip_point_{number}_temp") if kind == "passive" else None
+        if at_c is not None and _PLAUSIBLE_C[0] <= at_c <= _PLAUSIBLE_C[1]:
+            found.append(at_c)
+    return found
+
+
+def _degrees(path: Path) -> float | None:
+    millidegrees = read_int(path)
+    return None if millidegrees is None else millidegrees / 1000
 
 
 def _rails(chip: Path) -> list[PowerRail]:

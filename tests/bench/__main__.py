@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import sys
 
-from tests.bench import accuracy, idle_decode, latency
+from tests.bench import accuracy, device_writes, drain, idle_decode, latency, outbox_ram, soak, stop
 
-NAMES = {"accuracy": accuracy, "latency": latency, "idle_decode": idle_decode}
+NAMES = {
+    "accuracy": accuracy,
+    "device_writes": device_writes,
+    "drain": drain,
+    "latency": latency,
+    "idle_decode": idle_decode,
+    "outbox_ram": outbox_ram,
+    "soak": soak,
+    "stop": stop,
+}
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in NAMES:

@@ -80,7 +80,7 @@ def test_other_kinds_of_message(transport: Any, more: dict[str, Any]) -> None:
 def pump_detail(transport: Any, more: dict[str, Any]) -> str:
     """Return the detail that goes with a delivery."""
     with_reason = isinstance(transport, MqttTransport) and more.get("qos", 1)
-    return "0x10 No matching subscribers" if with_reason else ""
+    return "0x10 no matching subscribers" if with_reason else ""
 
 
 def test_wake_ends_a_wait(transport: Any) -> None:

@@ -66,16 +66,16 @@ class Process:
 
 @contextlib.contextmanager
 def mosquitto(
-    folder: Path, *, port: int | None = None, settings: str = "allow_anonymous true"
+    folder: Path, *, port: int | None = None, settings: str = "allow_anonymous true", config: str = ""
 ) -> Iterator[Process]:
-    """Run mosquitto with `settings`; skips the test where it is not installed."""
+    """Run mosquitto with `settings`, or with all of `config`; skips the test where it is not installed."""
     program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
     if program is None:
         pytest.skip("mosquitto is not installed")
     port = port or free_port()
-    config = folder / f"mosquitto-{port}.conf"
-    config.write_text(f"listener {port} 127.0.0.1\nuser root\n{settings}\n")
-    broker = Process([program, "-c", str(config)], port)
+    path = folder / f"mosquitto-{port}.conf"
+    path.write_text(config or f"listener {port} 127.0.0.1\nuser root\n{settings}\n")
+    broker = Process([program, "-c", str(path)], port)
     try:
         yield broker
     finally:
@@ -100,10 +100,14 @@ class Subscriber:
     With a `session` name the broker keeps messages for it while it is away.
     """
 
-    def __init__(self, port: int, pattern: str = "#", *, session: str = "") -> None:
+    def __init__(
+        self, port: int, pattern: str = "#", *, session: str = "", login: tuple[str, str] | None = None
+    ) -> None:
         self.messages: list[tuple[str, bytes, bool]] = []
         self._ready = threading.Event()
         self._client = Client(CallbackAPIVersion.VERSION2, client_id=session, clean_session=not session)
+        if login is not None:
+            self._client.username_pw_set(*login)
         self._client.on_connect = lambda client, *_: client.subscribe(pattern, qos=1)
         self._client.on_subscribe = lambda *_: self._ready.set()
         self._client.on_message = lambda _c, _d, m: self.messages.append((m.topic, m.payload, m.retain))

@@ -123,7 +123,7 @@ def test_a_camera_that_fails_leaves_the_others_alone(tmp_path: Path, clip: Path)
         assert running.stop() == 0
     inferred = int(summary.partition(WHOLE)[2].split()[0])
     assert inferred >= 10, "the others slow it down"
-    told = [line for line in running.lines if "warning" in line and "agent.camera" in line]
+    told = [line for line in running.lines if "warning" in line and "agent.captureloop" in line]
     assert len([line for line in told if "camera gate" in line]) == 1
     assert len([line for line in told if "camera shed" in line]) == 1
     assert "secret" not in "".join(running.lines)

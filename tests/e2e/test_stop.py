@@ -11,7 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from agent.control import ask
+from agent.errors import ServiceAway
 from agent.starter import sample_clip
+from agent.status import read
+from tests.e2e.brokers import free_port, wait_for
 
 ROOT = Path(__file__).parents[2]
 AGENT = [sys.executable, "-m", "agent", "run"]
@@ -66,3 +70,29 @@ def test_what_the_shell_has_it_ignore_stays_ignored(tmp_path: Path) -> None:
     finally:
         agent.kill()
         agent.communicate()
+
+
+def test_a_stop_does_not_wait_for_a_broker_that_is_away(tmp_path: Path) -> None:
+    """However long the drain may be: what is queued is kept, and the exit code says so."""
+    state = tmp_path / "s"
+    broker = ["--broker", f"mqtt://127.0.0.1:{free_port()}", "--drain-s", "60", "--state", str(state)]
+    agent = subprocess.Popen(
+        [*AGENT, "--source", str(sample_clip()), *broker], cwd=ROOT, stderr=subprocess.PIPE
+    )
+    try:
+        wait_for(lambda: queued(state) >= 3, 40, "events in the outbox")
+        begin_s = time.monotonic()
+        agent.send_signal(signal.SIGTERM)
+        assert agent.wait(20) == 75
+        assert time.monotonic() - begin_s < 10
+    finally:
+        agent.kill()
+        agent.communicate()
+
+
+def queued(state: Path) -> int:
+    """Return how many messages wait in the outbox of the agent with that state directory."""
+    try:
+        return read(ask(state, "status")).outbox.queued
+    except ServiceAway:
+        return 0

@@ -1,24 +1,20 @@
-"""The outbox: order, accounts, bounds, gaps, damage; and it does as a simple model does."""
+"""The outbox: order, accounts, epochs, notes, bounds, gaps."""
 
 from __future__ import annotations
 
 import json
-import shutil
 import sqlite3
-import tempfile
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from agent.audit import audit
 from agent.errors import CannotCreate, TryAgain
-from agent.journal import make_key, split_key
-from agent.ledger import COUNTED, Lane
-from agent.outbox import Outbox
+from agent.ledger import Lane
+from agent.outbox import Note, Outbox
+from agent.stored import make_key, split_key
 from tests.e2e.brokers import wait_for
 
 SLOW = {Lane.P0: 3600.0, Lane.P1: 3600.0, Lane.GAP: 3600.0}
@@ -109,8 +105,8 @@ def test_ids_are_numbered_by_lane_and_a_failed_encoding_uses_none(tmp_path: Path
         ]
 
 
-def test_a_new_start_has_a_new_epoch_and_sends_the_old_rows_first(tmp_path: Path) -> None:
-    """Older rows come first, confirmed ones never again, and `previous` names the last numbers."""
+def test_a_new_start_has_a_new_epoch_and_sends_its_events_first(tmp_path: Path) -> None:
+    """Its P0 come first, then what is older, confirmed ones never; `previous` names the last numbers."""
     with opened(tmp_path) as outbox:
         put(outbox, Lane.P0, 3)
         put(outbox, Lane.P1, 1)
@@ -125,7 +121,7 @@ def test_a_new_start_has_a_new_epoch_and_sends_the_old_rows_first(tmp_path: Path
         new = put(outbox, Lane.P0)
         outbox.flush(5)
         keys, seen = take(outbox)
-        assert seen == [rows[0], *new, rows[3]]
+        assert seen == [*new, rows[0], rows[3]]
         outbox.confirm(keys)
         assert outbox.idle()
     with opened(tmp_path) as outbox:
@@ -203,9 +199,12 @@ def test_a_damaged_row_is_counted_and_reported(tmp_path: Path) -> None:
         )
     raw.close()
     with opened(tmp_path) as outbox:
-        assert take(outbox)[1] == [sent[0], sent[2]]
-        outbox.flush(5)
-        (gap,) = (json.loads(row) for row in take(outbox)[1])
+        rows = take(outbox)[1]
+        wait_for(lambda: outbox.state.repaired, 5, "the repair")
+        assert outbox.flush(5)
+        *gaps, last = take(outbox)[1]
+        assert [*rows, last] == [sent[0], sent[2]]
+        (gap,) = map(json.loads, gaps)
         assert (gap["from_seq"], gap["to_seq"], gap["count"], gap["reason"]) == (2, 2, 1, "corrupt")
 
 
@@ -230,11 +229,10 @@ def test_a_second_agent_is_refused(tmp_path: Path) -> None:
     opened(tmp_path).close()
 
 
-@pytest.mark.parametrize("where", ["file/outbox.db", "folder", "/proc/none/outbox.db"])
+@pytest.mark.parametrize("where", ["file/outbox.db", "/proc/none/outbox.db"])
 def test_a_place_that_can_not_hold_it(tmp_path: Path, where: str) -> None:
-    """A parent that is a file, a path that is a folder, a file system that takes nothing: exit code 73."""
+    """A parent that is a file, a file system that takes no files: exit code 73."""
     (tmp_path / "file").touch()
-    (tmp_path / "folder").mkdir()
     with pytest.raises(CannotCreate, match="can't keep the outbox") as caught:
         Outbox(tmp_path / where, device="dev", gap_topic="gap")
     assert caught.value.exit_code == 73
@@ -244,15 +242,15 @@ def test_a_disk_that_refuses_is_waited_for_within_a_bound(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """While commits fail rows wait in memory, over the bound P1 goes first; one error is logged."""
-    monkeypatch.setattr("agent.outbox._RETRY_S", 0.02)
+    monkeypatch.setattr("agent.committer._RETRY_S", 0.02)
     with opened(tmp_path, max_waiting=10) as outbox:
-        commit = outbox._journal.commit
+        commit = outbox._file.journal.commit
         fault = sqlite3.OperationalError("database or disk is full")
-        monkeypatch.setattr(outbox._journal, "commit", lambda *_: (_ for _ in ()).throw(fault))
+        monkeypatch.setattr(outbox._file.journal, "commit", lambda *_: (_ for _ in ()).throw(fault))
         updates = put(outbox, Lane.P1, 6)
         ends = put(outbox, Lane.P0, 8)
         assert not outbox.flush(0.3)
-        monkeypatch.setattr(outbox._journal, "commit", commit)
+        monkeypatch.setattr(outbox._file.journal, "commit", commit)
         assert outbox.flush(5)
         _, rows = take(outbox)
         assert sorted(rows[1:]) == sorted(ends + updates[4:])
@@ -266,7 +264,7 @@ def test_faults_while_room_is_made_do_not_end_the_thread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, broken: str
 ) -> None:
     """Over the cap with a file that can't be read: told once, and all goes on when the disk is well again."""
-    monkeypatch.setattr("agent.outbox._RETRY_S", 0.01)
+    monkeypatch.setattr("agent.committer._RETRY_S", 0.01)
     failed = threading.Semaphore(0)
 
     def fail(*_: object) -> None:
@@ -274,118 +272,218 @@ def test_faults_while_room_is_made_do_not_end_the_thread(
         raise sqlite3.OperationalError("disk I/O error")
 
     with opened(tmp_path, max_bytes=100_000) as outbox:
-        outbox._max_bytes = 1 << 30
+        outbox._committer._max_bytes = 1 << 30
         put(outbox, Lane.P1, 60, size=3000)
         assert outbox.flush(5)
-        outbox._max_bytes = 100_000
+        outbox._committer._max_bytes = 100_000
         with monkeypatch.context() as patch:
             for name in {"commit": ["commit", "sizes"], "used_bytes": ["used_bytes"]}.get(broken, ["sizes"]):
-                patch.setattr(outbox._journal, name, fail)
+                patch.setattr(outbox._file.journal, name, fail)
             put(outbox, Lane.P0)
             for _ in range(4):
                 assert failed.acquire(timeout=5), "the thread has ended"
-        assert outbox._thread.is_alive()
+        assert outbox._committer._thread.is_alive()
         put(outbox, Lane.P0)
         assert outbox.flush(5)
         wait_for(lambda: outbox.counts()[Lane.P1].evicted and outbox.flush(5), 5, "room to be made")
         assert balanced(outbox)
         assert len([row for row in take(outbox)[1] if "/P0/" in row]) == 2
-    assert caplog.text.count("it goes on") == 1
+    assert caplog.text.count("the disk refuses") == 1
 
 
-class Machine(RuleBasedStateMachine):
-    """The outbox, without a backlog, beside a model of lists; a crash undoes what was not committed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
-        self.committed: list[tuple[int, int, str]] = []  # lane, epoch number, id: neither confirmed nor lost
-        self.waiting: list[tuple[int, int, str]] = []
-        self.confirmed: list[tuple[int, int, str]] = []  # since the last commit
-        self.out: dict[str, int] = {}
-        self.before: dict[str, list[str]] = {}  # a P0 message of this start: the updates put before it
-        self.updates: list[str] = []  # of this start
-        self.epoch = 0
-        self.open()
-
-    def open(self) -> None:
-        self.epoch += 1
-        self.before, self.updates = {}, []
-        self.outbox = opened(Path(self.folder.name), commit_s=SLOW)
-
-    @rule(lane=st.sampled_from([Lane.P0, Lane.P1]), count=st.integers(1, 2))
-    def put(self, lane: Lane, count: int) -> None:
-        ids = put(self.outbox, lane, count)
-        self.waiting += [(lane, self.epoch, i) for i in ids]
-        if lane is Lane.P1:
-            self.updates += ids
-        else:
-            self.before |= {i: list(self.updates) for i in ids}
-
-    @rule()
-    def commit(self) -> None:
-        assert self.outbox.flush(5)
-        self.committed += self.waiting
-        self.waiting, self.confirmed = [], []
-
-    @rule(limit=st.integers(1, 8))
-    def take(self, limit: int) -> None:
-        ordered = sorted(self.committed, key=lambda m: (m[0], m[1], int(m[2].rpartition("/")[2])))
-        waiting = [(lane, epoch, i) for lane, epoch, i in ordered if i not in self.out]
-        expected: list[str] = []
-        for lane, _, i in waiting:
-            if lane == Lane.P0 and self.before.get(i):
-                first = {*self.before[i], *(i for _, epoch, i in waiting if epoch < self.epoch)}
-                expected += [i for lane, _, i in waiting if lane == Lane.P1 and i in first]
-            expected.append(i)
-        expected = list(dict.fromkeys(expected))[:limit]
-        keys, rows = take(self.outbox, limit)
-        assert rows == expected
-        self.out.update(zip(rows, keys, strict=True))
-
-    @precondition(lambda self: self.out)
-    @rule(data=st.data(), confirm=st.booleans())
-    def settle(self, data: st.DataObject, confirm: bool) -> None:
-        some = data.draw(st.lists(st.sampled_from(sorted(self.out)), min_size=1, unique=True))
-        keys = [self.out.pop(i) for i in some]
-        if confirm:
-            self.outbox.confirm(keys)
-            self.confirmed += [m for m in self.committed if m[2] in some]
-            self.committed = [m for m in self.committed if m[2] not in some]
-        else:
-            self.outbox.release(keys)
-
-    @rule()
-    def reopen(self) -> None:
-        self.outbox.close()
-        self.committed += self.waiting
-        self.waiting, self.confirmed, self.out = [], [], {}
-        self.open()
-
-    @rule()
-    def crash(self) -> None:
-        """Go on with the files as they are at this moment, as after a power cut."""
-        left = tempfile.TemporaryDirectory()
-        for name in ("outbox.db", "outbox.db-wal"):
-            shutil.copy(Path(self.folder.name) / name, left.name)
-        self.outbox.close()
-        self.folder.cleanup()
-        self.folder = left
-        self.committed += self.confirmed
-        self.waiting, self.confirmed, self.out = [], [], {}
-        self.open()
-
-    @invariant()
-    def accounts_balance(self) -> None:
-        assert balanced(self.outbox)
-        own = [m for m in self.committed + self.waiting if m[1] == self.epoch]
-        assert sum(self.outbox.counts()[lane].queued for lane in COUNTED) == len(own)
-        assert self.outbox.idle() == (not self.committed and not self.waiting)
-
-    def teardown(self) -> None:
-        self.outbox.close()
-        self.folder.cleanup()
+def test_live_events_go_before_the_backlog_of_which_at_most_rest(tmp_path: Path) -> None:
+    """P0 of this epoch, then P0 of those before, then P1 of both; each seq ascending."""
+    with opened(tmp_path) as outbox:
+        old_ends, old_updates = put(outbox, Lane.P0, 3), put(outbox, Lane.P1, 3)
+        assert outbox.backlog() == 3
+        outbox.roll()
+        assert outbox.backlog() == 0
+        ends, updates = put(outbox, Lane.P0, 2), put(outbox, Lane.P1, 2)
+        assert outbox.flush(5)
+        assert take(outbox, rest=0)[1] == ends
+        assert take(outbox, rest=2)[1] == old_ends[:2]
+        assert take(outbox)[1] == [old_ends[2], *old_updates, *updates]
+        assert outbox.backlog() == 2
+        outbox.release_all()
+        assert take(outbox)[1] == [*ends, *old_ends, *old_updates, *updates]
 
 
-TestMachine = Machine.TestCase
-TestMachine.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+def test_a_roll_names_what_is_on_disk_and_numbers_anew(tmp_path: Path) -> None:
+    """`previous` is the epoch just ended with its last numbers; counts go on over both."""
+    with opened(tmp_path, commit_s=SLOW) as outbox:
+        first = outbox.epoch
+        put(outbox, Lane.P0, 3)
+        outbox.roll()
+        assert outbox.previous is not None
+        assert (outbox.previous.epoch, outbox.previous.last_seq) == (first, {"P0": 3})
+        assert put(outbox, Lane.P0) == [f"dev/{outbox.epoch}/P0/1"]
+        assert outbox.counts()[Lane.P0].queued == 4
+        outbox.flush(5)
+        outbox.confirm(take(outbox)[0])
+        for _ in range(3):
+            outbox.roll()
+        counts = outbox.counts()[Lane.P0]
+        assert (counts.allocated, counts.confirmed, counts.queued) == (4, 4, 0)
+        assert outbox.flush(5)
+        assert len(audit(tmp_path / "outbox.db").epochs) == 2, "empty epochs go, but for the one before"
+
+
+def test_notes_outlive_the_run_in_the_order_they_were_given(tmp_path: Path) -> None:
+    """An update's note does not bring back what a later end has let go; lone notes are kept too."""
+    with opened(tmp_path) as outbox:
+        for lane, key, keep in [
+            (Lane.P0, "event/1", True),
+            (Lane.P0, "event/2", True),
+            (Lane.P1, "event/1", True),
+            (Lane.P0, "event/1", False),
+            (Lane.P1, "event/2", True),
+        ]:
+            outbox.put(lane, "t", lambda i: f"{i.lane.name}/{i.seq}".encode(), note=Note(key, keep))
+        outbox.note("state/a", b"3")
+        outbox.note("state/b", b"4")
+        outbox.note("state/b", None)
+        assert outbox.left == {}
+    with opened(tmp_path) as outbox:
+        assert outbox.left == {"event/2": b"P1/2", "state/a": b"3"}
+        outbox.note("state/a", None)
+    with opened(tmp_path) as outbox:
+        assert outbox.left.keys() == {"event/2"}
+
+
+@pytest.mark.parametrize(("boot", "known"), [("first", True), ("second", False), ("", False)])
+def test_the_offset_of_a_clock_that_was_not_set_means_something_in_its_boot(
+    tmp_path: Path, boot: str, known: bool
+) -> None:
+    """A row of an earlier run of this boot still tells it, one of another boot does not."""
+    with opened(tmp_path, boot_id=boot and "first") as outbox:
+        outbox.put(Lane.P0, "t", lambda _: b"early", offset_s=12.5)
+        outbox.put(Lane.P0, "t", lambda _: b"late")
+        assert outbox.flush(5)
+        assert [m.offset_s for m in outbox.take(9)] == [12.5, None]
+    with opened(tmp_path, boot_id=boot) as outbox:
+        assert [m.offset_s for m in outbox.take(9)] == [12.5 if known else None, None]
+
+
+def test_a_dead_letter_is_counted_as_rejected(tmp_path: Path) -> None:
+    """It is one of the evicted, in the run's counts and in the file."""
+    with opened(tmp_path) as outbox:
+        put(outbox, Lane.P0, 3)
+        outbox.flush(5)
+        outbox.discard(take(outbox)[0][:1], reason="rejected")
+        assert outbox.flush(5)
+        counts = outbox.counts()[Lane.P0]
+        assert (counts.evicted, counts.rejected, counts.queued) == (1, 1, 2)
+        (epoch,) = audit(tmp_path / "outbox.db").epochs
+        assert [(lane.evicted, lane.rejected) for lane in epoch.lanes] == [(0, 0), (1, 1)]
+
+
+def test_rows_that_vanish_without_a_fault_are_missed(tmp_path: Path) -> None:
+    """When all rows were looked through and the accounts know of more, the file is repaired and a gap told."""
+    with opened(tmp_path) as outbox:
+        sent = put(outbox, Lane.P0, 4)
+        assert outbox.flush(5)
+        with sqlite3.connect(tmp_path / "outbox.db") as raw:
+            raw.execute("PRAGMA secure_delete = ON")
+            raw.execute("DELETE FROM message WHERE key = ?", [make_key(1, 1, 2)])
+        raw.close()
+        keys, rows = take(outbox)
+        assert rows == [sent[0], *sent[2:]]
+        outbox.confirm(keys)
+        assert outbox.flush(5)
+        gaps: list[str] = []
+        wait_for(lambda: gaps.extend(take(outbox)[1]) or gaps, 5, "the gap")
+        assert outbox.state.repaired == 1
+        (gap,) = map(json.loads, gaps)
+        assert (gap["lane"], gap["count"], gap["reason"]) == ("P0", 1, "corrupt")
+
+
+def test_notes_wait_with_the_messages_while_the_disk_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None is lost by a commit that failed, and a later word wins over an earlier one."""
+    monkeypatch.setattr("agent.committer._RETRY_S", 0.02)
+    failed = threading.Event()
+
+    def fail(*_: object) -> None:
+        failed.set()
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with opened(tmp_path) as outbox:
+        with monkeypatch.context() as patch:
+            patch.setattr(outbox._file.journal, "commit", fail)
+            outbox.note("a", b"1")
+            outbox.note("b", b"1")
+            assert failed.wait(5)
+            outbox.note("b", b"2")
+            assert outbox.state.failing == "disk I/O error"
+        assert outbox.flush(5)
+        wait_for(lambda: outbox.state.failing == "", 5, "the disk to be well again")
+    with opened(tmp_path) as outbox:
+        assert outbox.left == {"a": b"1", "b": b"2"}
+
+
+def test_what_is_deleted_while_it_is_read_is_not_handed_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit between reading and handing out: the row that was confirmed stays gone."""
+    with opened(tmp_path, commit_s=SLOW) as outbox:
+        sent = put(outbox, Lane.P0, 3)
+        outbox.flush(5)
+        keys, _ = take(outbox)
+        outbox.confirm(keys[1:2])
+        outbox.release(keys[:1])
+        read = outbox._file.journal.read
+
+        def read_then_commit(*span: int) -> Any:
+            rows = read(*span)
+            assert outbox.flush(5)
+            return rows
+
+        monkeypatch.setattr(outbox._file.journal, "read", read_then_commit)
+        assert take(outbox)[1] == sent[:1]
+
+
+def in_the_middle_of_a_commit(outbox: Outbox, monkeypatch: pytest.MonkeyPatch, step: Any) -> None:
+    """Have `step` done once, when a commit is under way and nothing of it is on disk yet."""
+    commit, steps = outbox._file.journal.commit, [step]
+
+    def commit_late(batch: Any) -> None:
+        if steps:
+            steps.pop()()
+        commit(batch)
+
+    monkeypatch.setattr(outbox._file.journal, "commit", commit_late)
+    assert outbox.flush(5)
+    assert not steps
+
+
+def test_what_a_commit_is_about_to_delete_is_not_handed_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is still there to be read, but was confirmed: to send it again would count it twice."""
+    with opened(tmp_path, commit_s=SLOW) as outbox:
+        sent = put(outbox, Lane.P0, 3)
+        outbox.flush(5)
+        keys, _ = take(outbox)
+        outbox.confirm(keys[1:2])
+        outbox.release(keys[:1])
+        seen: list[str] = []
+        in_the_middle_of_a_commit(outbox, monkeypatch, lambda: seen.extend(take(outbox)[1]))
+        assert seen == sent[:1]
+
+
+def test_a_gap_that_is_being_rewritten_is_not_handed_out_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what is on disk is told, and all of it."""
+    with opened(tmp_path, commit_s=SLOW) as outbox:
+        put(outbox, Lane.P0, 4)
+        outbox.flush(5)
+        keys, _ = take(outbox)
+        outbox.discard(keys[:1], reason="rejected")
+        outbox.flush(5)
+        outbox.discard(keys[1:2], reason="rejected")
+        seen: list[str] = []
+        in_the_middle_of_a_commit(outbox, monkeypatch, lambda: seen.extend(take(outbox)[1]))
+        assert seen == []
+        assert [json.loads(row)["count"] for row in take(outbox)[1]] == [2]

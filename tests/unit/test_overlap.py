@@ -13,6 +13,7 @@ from agent.errors import BadData
 from agent.mailbox import Mailbox
 from agent.messages import Geometry, ModelInput
 from agent.overlap import Overlap
+from tests.e2e.brokers import wait_for
 
 WHOLE = Geometry(1, 1, 0, 0)
 
@@ -55,7 +56,7 @@ class Recorder:
 
 
 def start(overlap: Overlap) -> threading.Thread:
-    thread = threading.Thread(target=overlap.run)
+    thread = threading.Thread(target=overlap.run, daemon=True)
     thread.start()
     return thread
 
@@ -114,6 +115,25 @@ def test_a_live_engine_gets_the_newest_frame() -> None:
     mailbox.close()
     thread.join(10)
     assert stages.finished == [0, 5]
+
+
+def test_who_waits_says_so_and_who_works_says_what() -> None:
+    """While the network runs, that is all that is noted; without a frame nothing is, for as long as it takes."""
+    bell, engine, stages = threading.Condition(), HeldEngine(), Recorder()
+    mailbox = Mailbox(bell)
+    overlap = Overlap([(mailbox, stages)], engine, bell, eager=False)
+    thread = start(overlap)
+    mailbox.put(frame(0))
+    assert engine.running.acquire(timeout=5)
+    begun = overlap.engine_beat.read("engine")
+    assert (begun.call, begun.since_s > 0) == ("infer", True)
+    wait_for(lambda: overlap.loop_beat.read("loop").call == "", 5, "the loop to wait")
+    engine.permits.release()
+    wait_for(lambda: stages.finished == [0], 5, "the result")
+    wait_for(lambda: overlap.loop_beat.read("loop").call == "", 5, "the loop to wait")
+    assert overlap.engine_beat.read("engine").call == ""
+    mailbox.close()
+    thread.join(10)
 
 
 def test_an_engine_that_had_to_wait_is_served_earlier() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from agent.config import Sampling
 from agent.luma import block_means, changed_share, luma_of
 from agent.sampling import RateMeter, make_sampler, miss_window_s
+from agent.throttle import FACTORS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,9 +29,11 @@ def no_luma() -> None:
     raise AssertionError("the picture was read")
 
 
-def kept_times(options: Sampling, times: list[float], luma: Callable[[], object] = no_luma) -> list[float]:
-    """Return the times that a fresh sampler keeps."""
-    sampler = make_sampler(options)
+def kept_times(
+    options: Sampling, times: list[float], luma: Callable[[], object] = no_luma, budget: float = 1.0
+) -> list[float]:
+    """Return the times that a fresh sampler keeps with this share of its rate."""
+    sampler = make_sampler(options, lambda: budget)
     return [t for t in times if sampler.keep(t, luma)]
 
 
@@ -77,6 +80,41 @@ def test_interval_keeps_every_nth_without_looking() -> None:
         1.0,
         9.1,
     ]
+
+
+@pytest.mark.parametrize("budget", FACTORS)
+@pytest.mark.parametrize(
+    ("options", "full_hz"),
+    [
+        (Sampling(mode="uniform", hz=10), 10.0),
+        (Sampling(mode="interval", every_n=1), 25.0),
+        (Sampling(mode="interval", every_n=7), 25 / 7),
+        (Sampling(mode="motion", min_hz=0.5, max_hz=8), 8.0),
+    ],
+)
+def test_a_budget_slows_every_sampler_by_its_share(options: Sampling, full_hz: float, budget: float) -> None:
+    """Over ten minutes at 25 fps each mode infers the budget's share of what it would; motion while it moves."""
+    kept = kept_times(options, [k / 25 for k in range(15000)], lambda: None, budget)
+    assert len(kept) == pytest.approx(600 * full_hz * budget, abs=2)
+
+
+def test_a_budget_slows_motion_at_rest_too() -> None:
+    """With half the rate, a still scene at min_hz 0.5 is looked at every four seconds."""
+    still = np.full((64, 64), 100, np.uint8)
+    kept = kept_times(MOTION, [k / 25 for k in range(1500)], lambda: still, 0.5)
+    assert [b - a for a, b in pairwise(kept)][-10:] == pytest.approx([4.0] * 10, abs=0.05)
+
+
+def test_a_budget_may_change_at_any_frame() -> None:
+    """One number slows and frees all samplers that look at it, without a pause or a burst."""
+    budget = 1.0
+    sampler = make_sampler(Sampling(mode="uniform", hz=10), lambda: budget)
+    kept = []
+    for k in range(3000):
+        budget = 0.25 if 1000 <= k < 2000 else 1.0
+        if sampler.keep(k / 50, no_luma):
+            kept.append(k // 1000)
+    assert [kept.count(part) for part in range(3)] == pytest.approx([200, 50, 200], abs=2)
 
 
 def scene(seed: int = 0, noise: float = 8.0) -> Callable[..., NDArray[np.uint8]]:
@@ -189,15 +227,16 @@ def test_the_default_step_gives_about_192_columns() -> None:
     ]),
     st.floats(5.0, 30.0),
     st.floats(0.001, 1.0),
+    st.sampled_from(FACTORS),
     st.integers(0, 2**32 - 1),
 )  # fmt: skip
 def test_miss_window_bounds_every_gap(
-    options: Sampling, source_hz: float, inference_s: float, seed: int
+    options: Sampling, source_hz: float, inference_s: float, budget: float, seed: int
 ) -> None:
-    """With a newest-wins slot and any engine, no gap between inferred frames exceeds the bound."""
+    """With a newest-wins slot, any engine and any budget, no gap between inferred frames exceeds the bound."""
     rng = np.random.default_rng(seed)
     moves = rng.random(400) < 0.3
-    sampler = make_sampler(options)
+    sampler = make_sampler(options, lambda: budget)
     pictures = [np.full((16, 16), 100, np.uint8), np.pad(np.full((8, 8), 250, np.uint8), 4)]
     waiting, free_s, inferred = None, 0.0, []
     for k in range(400):
@@ -211,7 +250,7 @@ def test_miss_window_bounds_every_gap(
                 free_s = now_s + inference_s
             else:
                 waiting = now_s
-    bound = miss_window_s(options, source_hz, inference_s)
+    bound = miss_window_s(options, source_hz, inference_s, budget)
     assert max((b - a for a, b in pairwise(inferred)), default=0.0) <= bound + 1e-9
 
 
@@ -231,6 +270,12 @@ def test_rate_meter_tells_what_was_achieved() -> None:
     for k in range(50):
         meter.inferred(8.25 + k / 4, 0.25)
     assert meter.report(25.0).miss_window_s == pytest.approx(0.39)
+
+
+def test_rate_meter_tells_the_wider_window_of_a_budget() -> None:
+    """At half the rate an object can stay unseen for twice the period."""
+    meter = RateMeter(Sampling(mode="uniform", hz=10), budget=lambda: 0.5)
+    assert meter.report(25.0).miss_window_s == pytest.approx(0.2 + 0.04)
 
 
 def test_rate_meter_survives_a_jump_back() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 
 import jsonschema
@@ -102,9 +103,51 @@ def test_the_other_payloads_fit_their_schemas() -> None:
     valid("gap", msgspec.json.encode(wire.Gap(1, "e", "P1", 1, 9, 9, "disk_full")))
 
 
-def test_boot_id_and_clock_marker(tmp_path: Path) -> None:
-    """What the system does not tell is `unknown` and not synchronised."""
+def test_health_fits_its_schema() -> None:
+    """With cameras and reasons, and with none."""
+    broker, box = wire.BrokerHealth("MQTT 5", ("t",), 1), wire.OutboxHealth(True, "", 0)
+    time = wire.TimeBase(1.7e9, True).utc(1.0)
+    cameras = {"yard": wire.CameraHealth("down", time, "refused")}
+    valid("health", msgspec.json.encode(wire.Health(1, "degraded", ("a",), cameras, broker, box, True, time)))
+    valid("health", msgspec.json.encode(wire.Health(1, "ok", (), {}, broker, box, False, time)))
+
+
+SECONDS = st.floats(-3e9, 3e9)
+
+
+@given(start_s=SECONDS, lasted_s=st.floats(0, 1e6), end=st.booleans(), shift_s=SECONDS)
+def test_restamping_moves_every_time_by_the_same(
+    start_s: float, lasted_s: float, end: bool, shift_s: float
+) -> None:
+    """The result is the event as the right clock would have told it; nothing but its times changes."""
+    times = {"start_s": start_s, "time_s": start_s + lasted_s, "end_s": start_s + lasted_s if end else None}
+    what = event(**times)
+    before, after = json.loads(encoded(what)), json.loads(payload := wire.restamp(encoded(what), shift_s))
+    valid("event", payload)
+    assert list(before) == list(after)
+    moved = {"time", "start_time", "end_time", "clock_synced"}
+    assert {k: v for k, v in before.items() if k not in moved} == {
+        k: v for k, v in after.items() if k not in moved
+    }
+    assert after["clock_synced"] is True
+    assert (after["end_time"] is None) is not end
+    for name in ("time", "start_time", *(["end_time"] if end else [])):
+        step_s = (instant(after[name]) - instant(before[name])).total_seconds()
+        assert step_s == pytest.approx(shift_s, abs=0.0006)
+        assert step_s == (instant(after["time"]) - instant(before["time"])).total_seconds()
+
+
+def test_restamping_by_nothing_changes_nothing_else() -> None:
+    """Byte by byte, but for the word that the clock is synchronised."""
+    payload = encoded(event())
+    assert wire.restamp(payload, 0.0) == payload.replace(b'"clock_synced":false', b'"clock_synced":true')
+
+
+def instant(text: str) -> datetime:
+    return datetime.fromisoformat(text.removesuffix("Z") + "+00:00")
+
+
+def test_boot_id(tmp_path: Path) -> None:
+    """What the system does not tell is `unknown`."""
     assert len(wire.boot_id()) == 36
     assert wire.boot_id(tmp_path / "none") == "unknown"
-    assert not wire.clock_synced(tmp_path / "none")
-    assert wire.clock_synced(tmp_path)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import fractions
+import random
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -21,6 +23,8 @@ from tests.e2e.cameras import strip
 PYTHON_WITH_GI = "/usr/bin/python3"
 SERVER = Path(__file__).with_name("rtsp_server.py")
 MISSING = 77
+SHIFT = b"\xff\xff\xff\xff"
+"""In place of a length: 8 bytes with the seconds to add to all timestamps follow."""
 
 Scene = Callable[[int, int, int], NDArray[np.uint8]]
 """(width, height, number) -> luma (height, width) of that frame."""
@@ -49,12 +53,15 @@ def texture(width: int, height: int, number: int) -> NDArray[np.uint8]:
     return (((across + 2 * number) // 16 * 13 + down // 16 * 29) % 180 + 30).astype(np.uint8)
 
 
-def picture(width: int, height: int, number: int, scene: Scene = texture) -> av.VideoFrame:
-    """Return what `scene` shows, with the time strip of this very moment."""
+def picture(
+    width: int, height: int, number: int, scene: Scene = texture, *, chroma: int = 128, marked: bool = True
+) -> av.VideoFrame:
+    """Return what `scene` shows, with the time strip of this very moment where it is `marked`."""
     luma = scene(width, height, number)
-    strip.burn(luma, counter=number, time_us=time.monotonic_ns() // 1000)
-    chroma = np.full((height // 2, width), 128, np.uint8)
-    frame = av.VideoFrame.from_ndarray(np.vstack([luma, chroma]), format="yuv420p")
+    if marked:
+        strip.burn(luma, counter=number, time_us=time.monotonic_ns() // 1000)
+    colour = np.full((height // 2, width), chroma, np.uint8)
+    frame = av.VideoFrame.from_ndarray(np.vstack([luma, colour]), format="yuv420p")
     frame.pts = number
     return frame
 
@@ -63,7 +70,9 @@ class RtspCamera:
     """A camera at `url`. Use as a context manager; skips the test where GstRtspServer is missing.
 
     `silent` True makes it send nothing while connections stay; `size` changes the resolution within the
-    stream; `kill()` and `start()` are a crash and a reboot at the same address.
+    stream; `kill()` and `start()` are a crash and a reboot at the same address. `scene`, `chroma` and `marked`
+    are what it shows, `frozen` True the same picture again and again. `damaged` is the share of units that are
+    sent with bytes flipped; `shift()` moves the timestamps.
     """
 
     def __init__(
@@ -74,8 +83,12 @@ class RtspCamera:
         gop: int = 15,
         login: str = "",
         scene: Scene = texture,
+        chroma: int = 128,
+        marked: bool = True,
     ) -> None:
-        self._scene = scene
+        self.scene, self.chroma, self.marked = scene, chroma, marked
+        self.frozen, self.damaged = False, 0.0
+        self._random = random.Random(1)
         self.size, self.fps, self.gop, self.login = size, fps, gop, login
         self.silent = False
         self.port = free_port()
@@ -118,21 +131,38 @@ class RtspCamera:
             with contextlib.suppress(OSError):
                 pipe and pipe.close()
 
+    def shift(self, seconds: float) -> None:
+        """Stamp what follows so much later; back in time works best: what lies ahead is held until it is due."""
+        self._write(SHIFT + struct.pack(">d", seconds))
+
     def _feed(self) -> None:
         number, size, due_s, context = 0, (0, 0), time.monotonic(), None
+        shown: av.VideoFrame | None = None
         while not self._ended.wait(max(0.0, due_s - time.monotonic())):
             due_s += 1 / self.fps
             if context is None or size != self.size:
                 size = self.size
-                context = encoder(*size, fps=self.fps, gop=self.gop)
-            unit = b"".join(bytes(packet) for packet in context.encode(picture(*size, number, self._scene)))
+                context, shown = encoder(*size, fps=self.fps, gop=self.gop), None
+            if shown is None or not self.frozen:
+                shown = picture(*size, number, self.scene, chroma=self.chroma, marked=self.marked)
+            shown.pts = number
+            unit = b"".join(bytes(packet) for packet in context.encode(shown))
             number += 1
+            if self._random.random() < self.damaged:
+                unit = self._damage(unit)
             if not self.silent:
-                self._send(unit)
+                self._write(len(unit).to_bytes(4, "big") + unit)
 
-    def _send(self, unit: bytes) -> None:
+    def _damage(self, unit: bytes) -> bytes:
+        """Flip bytes behind the headers."""
+        changed = bytearray(unit)
+        for _ in range(max(3, len(unit) // 200)):
+            changed[self._random.randrange(len(unit) // 4, len(unit))] = self._random.randrange(256)
+        return bytes(changed)
+
+    def _write(self, data: bytes) -> None:
         server = self._server
         if server is not None and server.stdin is not None:
             with contextlib.suppress(OSError, ValueError):
-                server.stdin.write(len(unit).to_bytes(4, "big") + unit)
+                server.stdin.write(data)
                 server.stdin.flush()

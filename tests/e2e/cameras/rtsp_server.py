@@ -2,12 +2,14 @@
 
 rtsp_server.py HOST PORT [USER PASSWORD]: access units of H.264 (Annex B), each after its length as 4 bytes
 big-endian, come in on stdin and go out on rtsp://HOST:PORT/cam to every client, stamped with the time they
-came. Prints "ready" once it listens, ends at the end of stdin. Exit code 77: gi or GStreamer is missing.
+came; four bytes 255 and a double move the stamps of all that follow by so many seconds. Prints "ready" once it
+listens, ends at the end of stdin. Exit code 77: gi or GStreamer is missing.
 """
 
 from __future__ import annotations
 
 import os
+import struct
 import sys
 import threading
 import time
@@ -34,6 +36,7 @@ class Feeds:
     def __init__(self):
         self._lock = threading.Lock()
         self._open = {}
+        self.shift_s = 0.0
 
     def add(self, media):
         """Begin to feed a media that was just configured."""
@@ -48,7 +51,7 @@ class Feeds:
             feeds = list(self._open.items())
         for appsrc, base_s in feeds:
             buffer = Gst.Buffer.new_wrapped(unit)
-            buffer.pts = buffer.dts = int((time.monotonic() - base_s) * 1e9)
+            buffer.pts = buffer.dts = max(0, int((time.monotonic() - base_s + self.shift_s) * 1e9))
             if appsrc.emit("push-buffer", buffer) != Gst.FlowReturn.OK:
                 self._drop(appsrc)
 
@@ -74,7 +77,10 @@ def feed(feeds, loop):
     """Read access units from stdin until it ends."""
     with os.fdopen(0, "rb") as stdin:
         while len(head := stdin.read(4)) == 4:
-            feeds.push(stdin.read(int.from_bytes(head, "big")))
+            if head == b"\xff\xff\xff\xff":
+                feeds.shift_s = struct.unpack(">d", stdin.read(8))[0]
+            else:
+                feeds.push(stdin.read(int.from_bytes(head, "big")))
     loop.quit()
 
 

@@ -151,3 +151,37 @@ def clip_times(pts: list[float], declared_s: float = 0.1) -> list[float]:
     clock, steps = ClipClock(), Steps()
     steps.begin(declared_s)
     return [clock.map(p, step_s=steps.take(p), usual_s=steps.usual_s) for p in pts]
+
+
+def jumps(*pts_and_arrivals: tuple[float, float]) -> int:
+    """Return how many jumps a clock sees after 10 s of a sound stream at 10 Hz; arrivals count from its end."""
+    clock = PtsClock()
+    for number in range(100):
+        clock.map(50 + number / 10, number / 10 + 0.1)
+    for pts_s, arrival_s in pts_and_arrivals:
+        clock.map(60 + pts_s, 10.1 + arrival_s)
+    return clock.jumps
+
+
+def test_a_sound_stream_a_stall_and_a_burst_are_no_jumps() -> None:
+    """Pictures that come late, all at once, or not at all for a while have PTS that a clock can give."""
+    assert jumps((0.0, 0.0), (0.1, 0.1)) == 0
+    assert jumps((30.0, 30.0), (30.1, 30.1)) == 0, "nothing for half a minute"
+    assert jumps((0.1, 8.0), (4.0, 8.0), (8.0, 8.1)) == 0, "held up for 8 s, then all at once"
+    assert jumps((0.4, 0.1), (0.2, 0.2), (0.1, 0.3)) == 0, "some disorder"
+
+
+@pytest.mark.parametrize("jump_s", [-95443.7, -3.0, 3.0, 95443.7])
+def test_a_jump_is_counted_once(jump_s: float) -> None:
+    """Back or ahead, for good; and there and back are two."""
+    after = [(jump_s + n / 10, n / 10) for n in range(50)]
+    assert jumps(*after) == 1
+    assert jumps((jump_s, 0.0), (0.1, 4.0), (0.2, 4.1)) in (1, 2)
+
+
+def test_a_connection_may_settle() -> None:
+    """What a server does to its timestamps in the first seconds is no jump."""
+    clock = PtsClock()
+    for pts_s, arrival_s in ((0.0, 0.0), (3600.0, 0.1), (3600.1, 0.2), (5.0, 0.3)):
+        clock.map(pts_s, arrival_s)
+    assert clock.jumps == 0

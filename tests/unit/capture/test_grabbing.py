@@ -80,7 +80,7 @@ def test_a_lost_camera_is_opened_again(caplog: pytest.LogCaptureFixture) -> None
     assert [r.message.split(": ", 1)[1] for r in caplog.records if r.levelno >= logging.WARNING] == [
         "lost: unplugged",
         "still away: no such camera",
-        "lost: ended by the camera",
+        "lost: ended by the camera: x://***@cam",
     ]
     assert "secret" not in caplog.text
 
@@ -200,3 +200,35 @@ def test_a_driver_that_hangs_while_it_runs_is_told() -> None:
         assert source.stats.stalls == 1
         assert not source.released
         let_go.set()
+
+
+def test_what_the_source_does_is_told() -> None:
+    """Connecting, up, and why it tries again: after silence, and after an end."""
+    turns = iter([Scripted([0]), Scripted([1, EOFError()]), Scripted(list(range(50)))])
+    seen: list[tuple[str, str]] = []
+
+    def connect(stats: SourceStats, stopped: Callable[[], bool]) -> Scripted:
+        seen.append((stats.link.kind, stats.link.detail))
+        return next(turns)
+
+    with closing(GrabSource("x:", connect, camera="front", pace="realtime", options=OPTIONS)) as source:
+        source.open()
+        assert source.stats.link.kind == "up"
+        for _ in source.frames():
+            if source.stats.reconnects == 2:
+                break
+        assert source.stats.link.kind == "up"
+    assert seen == [("connecting", ""), ("silent", "no frame for 0.3 s"), ("lost", "ended by the camera")]
+
+
+def test_a_clock_that_jumps_is_counted() -> None:
+    """A driver whose timestamps go back for good, once its connection has settled."""
+    now_s = itertools.count(0.0, 0.5)
+    script = Scripted([*(number / 2 for number in range(20, 40)), *(number / 2 for number in range(20))])
+    with closing(source_of(script, now=lambda: next(now_s))) as source:
+        source.open()
+        for frame in source.frames():
+            if frame.pts_s < 9.5:
+                break
+        assert source.stats.clock_jumps == 1
+        assert source.stats.pts_backwards == 1

@@ -20,6 +20,7 @@ from agent.capture import StreamOptions, make_source, open_source
 from agent.capture.packets import Arrival
 from agent.capture.stream import StreamSource
 from agent.errors import AgentError, BadData, InputMissing, NotPermitted, ServiceAway, UsageError
+from agent.heartbeat import Beat
 from tests.unit.capture.clips import even, write_audio, write_clip
 
 if TYPE_CHECKING:
@@ -397,3 +398,36 @@ def refused(url: Path | str, expected: type[AgentError], text: str = "") -> None
     assert caught.value.fix
     assert "\n" not in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+def test_damaged_pictures_are_counted(tmp_path: Path) -> None:
+    """Bytes flipped within the pictures give pictures that the decoder patched up: it says so, and it is counted."""
+    clip = write_clip(tmp_path / "a.ts", even(40), size=(320, 240))
+    sound, _ = play(clip)
+    assert (sound.stats.corrupt_frames, sound.stats.link.kind) == (0, "up")
+    data = bytearray(clip.read_bytes())
+    for at in range(len(data) // 3, len(data) // 2, 997):
+        data[at] ^= 0xFF
+    clip.write_bytes(data)
+    broken, frames = play(clip)
+    assert broken.stats.corrupt_frames + broken.stats.undecodable_packets > 3
+    assert broken.stats.corrupt_frames == sum(frame.picture.is_corrupt for frame in frames)
+
+
+def test_decoding_is_noted(tmp_path: Path) -> None:
+    """Who watches hears when a packet is being decoded, and that it is over."""
+
+    class Noted(Beat):
+        def __init__(self) -> None:
+            super().__init__()
+            self.calls: list[str] = []
+
+        def begin(self, call: str, now_s: float) -> None:
+            self.calls.append(call)
+            super().begin(call, now_s)
+
+    beat = Noted()
+    play(write_clip(tmp_path / "a.mp4", even(5)), options=StreamOptions(beat=beat))
+    assert set(beat.calls) == {"decode"}
+    assert len(beat.calls) >= 5
+    assert not beat.read("capture").call

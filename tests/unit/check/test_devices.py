@@ -132,3 +132,10 @@ def test_a_clock(synced: bool, state: str) -> None:
     row = clock.judge(datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc), synced=synced)
     assert (row.state, bool(row.fix)) == (state, not synced)
     assert row.seen.startswith("2026-01-02 03:04:05 UTC")
+
+
+@pytest.mark.parametrize(("has", "rows"), [(1, 1), (0, 2), (None, 2)])
+def test_a_python_that_waits_by_the_clock(has: object, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One built without sem_clockwait is told of."""
+    monkeypatch.setattr(clock.sysconfig, "get_config_var", lambda _name: has)
+    assert len(clock.check()) == rows

@@ -12,7 +12,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.config import CameraConfig, Config, Detect, LimitsConfig, MqttConfig, OutboxConfig, Sampling, Zone
+from agent.config import (
+    CameraConfig,
+    Config,
+    Detect,
+    LimitsConfig,
+    MetricsConfig,
+    MqttConfig,
+    OutboxConfig,
+    Sampling,
+    Zone,
+)
 from agent.config.describe import effective, example, json_schema
 from agent.config.load import load_config, parse_config
 
@@ -25,6 +35,7 @@ STRUCTS = {
     "": Config,
     "mqtt": MqttConfig,
     "outbox": OutboxConfig,
+    "metrics": MetricsConfig,
     "limits": LimitsConfig,
     "sampling": Sampling,
     "detect": Detect,

@@ -14,6 +14,7 @@ from agent.errors import AgentError, BadConfig, InputMissing, NotPermitted
 
 CAMERA = '[[camera]]\nname = "yard"\nsource = "rtsp://cam/2"\n'
 TWO = CAMERA + '[[camera]]\nname = "door"\nsource = "rtsp://cam/1"\n'
+LISTEN = CAMERA + "[metrics]\nlisten = "
 MQTT = CAMERA + "[mqtt]\n"
 
 
@@ -61,6 +62,20 @@ def test_everything_at_once() -> None:
             CameraConfig("yard", "rtsp://cam/2", detect=Detect(zones=(Zone("gate", corner, ("person",)),))),
         ),
     )
+
+
+@pytest.mark.parametrize(
+    ("listen", "address"),
+    [
+        ('"127.0.0.1:9187"', ("127.0.0.1", 9187)),
+        ('"[::1]:1"', ("::1", 1)),
+        ('"localhost:65535"', ("localhost", 65535)),
+    ],
+)
+def test_metrics_listen_on_the_loopback(listen: str, address: tuple[str, int]) -> None:
+    """Each way to write it becomes host and port; without it nobody listens."""
+    assert parse_config((LISTEN + listen).encode()).metrics.address == address
+    assert parse_config(CAMERA.encode()).metrics.address is None
 
 
 @pytest.mark.parametrize(
@@ -136,6 +151,12 @@ def test_everything_at_once() -> None:
         (CAMERA + "stall_timeout_s = nan", r"camera\.stall_timeout_s"),
         (CAMERA + "[limits]\ndrain_s = inf", r"limits\.drain_s: inf"),
         (CAMERA + "[outbox]\nmax_mbytes = 0", r"outbox\.max_mbytes: 0; must be 1 to 1000000"),
+        (LISTEN + '"0.0.0.0:9187"', r"metrics\.listen: 0\.0\.0\.0:9187; use 127\.0\.0\.1, and a proxy with TLS"),
+        (LISTEN + '"pi4.lan:9187"', r"metrics\.listen: pi4\.lan:9187; use 127\.0\.0\.1"),
+        (LISTEN + '"[::]:9187"', r"metrics\.listen: \[::\]:9187; use 127\.0\.0\.1"),
+        (LISTEN + '"9187"', r"metrics\.listen: '9187'; write it like \"127\.0\.0\.1:9187\""),
+        (LISTEN + '"http://127.0.0.1:9187/"', r"metrics\.listen: .*; write it like"),
+        (LISTEN + '"127.0.0.1:0"', r"metrics\.listen: 0; must be 1 to 65535"),
         ('sink = "mqtt://broker"\n' + CAMERA, r"sink: 'mqtt://broker'; give the path"),
         # broker
         (MQTT + 'host = ""', r"mqtt\.host: ''"),

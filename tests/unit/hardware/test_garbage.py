@@ -11,12 +11,23 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agent.backends.usable import usable_backends
-from agent.hardware import Facts, default_threads, identify, read_facts, read_sensors
+from agent.hardware import Facts, default_threads, identify, read_facts, read_sensors, read_throttling
 from agent.select import plan
 from tests.unit.hardware.boards import TREES
 
 NAMES = sorted(
-    {name for tree in TREES.values() for name in tree.files()} | {"sys/firmware/devicetree/base/compatible"}
+    {name for tree in TREES.values() for name in tree.files()}
+    | {
+        "sys/firmware/devicetree/base/compatible",
+        "sys/class/thermal/thermal_zone0/trip_point_0_type",
+        "sys/class/thermal/thermal_zone0/trip_point_0_temp",
+        "sys/class/thermal/cooling_device0/type",
+        "sys/class/thermal/cooling_device0/cur_state",
+        "sys/devices/platform/soc/soc:firmware/get_throttled",
+        "dev/vcio",
+        "var/lib/nvpmodel/status",
+        "etc/nvpmodel.conf",
+    }
 )
 REAL = [
     content if isinstance(content, bytes) else content.encode()
@@ -39,7 +50,7 @@ def look(root: Path) -> None:
     board = identify(read_facts(root))
     chosen = plan(board, (), usable_backends(board, None))
     assert 1 <= chosen.threads < 4096
-    for struct in (board, read_sensors(root), chosen):
+    for struct in (board, read_sensors(root), read_throttling(root), chosen):
         msgspec.json.decode(msgspec.json.encode(struct))
     assert board.name.isprintable()
     assert board.model is None or board.model.isprintable()

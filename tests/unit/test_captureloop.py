@@ -4,31 +4,46 @@ from __future__ import annotations
 
 import random
 import threading
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import av
+import numpy as np
 import pytest
 
 from agent.backoff import Backoff
-from agent.camera import Capture
+from agent.camerahealth import Signs
 from agent.capture import SourceStats
+from agent.capture.link import UP, LinkState
+from agent.captureloop import Capture
 from agent.config import Sampling
-from agent.errors import AgentError, BadData, ServiceAway
+from agent.errors import AgentError, BadData, NotPermitted, ServiceAway
 from agent.mailbox import Mailbox
+from agent.messages import Frame
+from agent.picture import BLACK
 from agent.sampling import make_sampler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+def picture(level: int = 40) -> av.VideoFrame:
+    """Return a picture with some structure from 40 grey levels on."""
+    luma = np.full((96, 64), level, np.uint8)
+    luma[:64] += (np.arange(64, dtype=np.uint8) * 2)[None, :] * (level >= 40)
+    luma[64:] = 128
+    return av.VideoFrame.from_ndarray(luma, format="yuv420p")
+
+
 class Script:
     """A source that gives so many frames, then its fault, or its end."""
 
-    live, frame_count, frame_rate_hz, released = True, 0, 25.0, True
+    frame_count, frame_rate_hz, released = 0, 25.0, True
 
-    def __init__(self, frames: int, fault: AgentError | None = None) -> None:
-        self._frames, self._fault = frames, fault
-        self.stats = SourceStats()
+    def __init__(
+        self, frames: int, fault: AgentError | None = None, *, level: int = 40, live: bool = True
+    ) -> None:
+        self._frames, self._fault, self._level, self.live = frames, fault, level, live
+        self.stats = SourceStats(link=UP)
         self.closed = threading.Event()
 
     def open(self) -> None:
@@ -38,7 +53,7 @@ class Script:
     def frames(self) -> Iterator[Any]:
         for seq in range(self._frames):
             self.stats.frames += 1
-            yield SimpleNamespace(seq=seq, time_s=seq / 25, picture=None)
+            yield Frame("c", seq, seq / 25, seq / 25, seq / 25, picture(self._level))
         if self._fault is not None:
             raise self._fault
 
@@ -167,3 +182,53 @@ def test_one_frame_a_connection_does_not_reset_the_waits() -> None:
     sampler = make_sampler(Sampling())
     Capture("c", lambda: next(sources), sampler, Mailbox(threading.Condition()), retry=waits).run()
     assert waits.resets == 0
+
+
+def test_pictures_with_a_flaw_and_those_not_trusted_are_left_out() -> None:
+    """A live camera's black pictures are counted and never inferred, nor any while its state says so."""
+    mailbox = Mailbox(threading.Condition())
+    dark = capture([Script(5, level=16)], mailbox, retry=False)
+    dark.run()
+    assert (dark.frames, dark.suppressed, mailbox.take()) == (5, 5, None)
+    assert dark.signs.flaw == BLACK
+    doubted = capture([Script(5)], mailbox, retry=False)
+    doubted.trusted = False
+    doubted.run()
+    assert (doubted.suppressed, mailbox.take()) == (5, None)
+
+
+def test_a_clip_is_what_it_is() -> None:
+    """Its black pictures are inferred as all others."""
+    mailbox = Mailbox(threading.Condition())
+    clip = capture([Script(5, level=16, live=False)], mailbox, retry=False)
+    clip.run()
+    assert clip.suppressed == 0
+    assert mailbox.take() is not None
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        (ServiceAway("connection refused"), LinkState("lost", "connection refused")),
+        (NotPermitted("login refused"), LinkState("refused", "login refused")),
+    ],
+)
+def test_the_signs_of_a_camera(
+    fault: AgentError, expected: LinkState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Why it can't be had, while it is waited for; then what the source that works says."""
+    monkeypatch.setattr("agent.captureloop.LOGIN_WAIT_S", 0.0)
+    last = Script(3)
+    last.stats.undecodable_packets, last.stats.corrupt_frames, last.stats.clock_jumps = 2, 1, 4
+    seen: list[Signs] = []
+
+    def new() -> Script:
+        seen.append(camera.signs)
+        return Script(0, fault) if len(seen) == 1 else last
+
+    backoff = Backoff(first_s=0.001, max_s=0.001, rng=random.Random(1))
+    mailbox = Mailbox(threading.Condition())
+    camera = Capture("c", new, make_sampler(Sampling()), mailbox, retry=backoff)
+    camera.run()
+    assert seen == [Signs(LinkState("connecting")), Signs(expected)]
+    assert camera.signs == Signs(UP, packets=0, frames=3, damaged=3, clock_jumps=4)

@@ -1,0 +1,90 @@
+"""What all numbers are taken from: the agent at one moment."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.hardware.files import entries, read_line
+from agent.histogram import Distribution, Histogram
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.hardware import Throttling
+    from agent.ledger import Lane
+    from agent.outbox import OutboxState
+    from agent.publisher import PublisherState
+    from agent.stored import Account
+    from agent.throttle import Budget
+    from agent.wire import Verdict
+
+NONE_YET = Histogram().read()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraSample:
+    """A camera: counts since the agent started it. `dropped` are frames not inferred, by reason.
+
+    `source_hz` and `inferred_hz` are the rates of now, 0 while unknown; `miss_window_s` is None while unbounded.
+    `age` is how old a frame was when its events were decided; `failures` how often its source was made anew.
+    """
+
+    name: str
+    state: str
+    frames: int
+    inferred: int
+    dropped: Mapping[str, int]
+    events: int
+    failures: int = 0
+    source_hz: float = 0.0
+    inferred_hz: float = 0.0
+    miss_window_s: float | None = None
+    age: Distribution = NONE_YET
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSample:
+    """A model at work: how its engine runs it, and how long each stage of a frame took."""
+
+    model: str
+    backend: str
+    delegated_nodes: int
+    stages: Mapping[str, Distribution] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSample:
+    """The process: memory that is resident, open file descriptors, threads."""
+
+    memory_bytes: int = 0
+    descriptors: int = 0
+    threads: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The agent at one moment. `outbox` and `publisher` are what they say of themselves, `lanes` the accounts."""
+
+    version: str
+    device: str
+    uptime_s: float
+    verdict: Verdict
+    clock_synced: bool
+    cameras: tuple[CameraSample, ...]
+    engines: tuple[EngineSample, ...]
+    lanes: Mapping[Lane, Account]
+    outbox: OutboxState
+    publisher: PublisherState
+    throttling: Throttling
+    budget: Budget
+    process: ProcessSample
+
+
+def read_process(root: Path = Path("/proc/self")) -> ProcessSample:
+    """Return the numbers of this process; 0 for what can't be read."""
+    pages = (read_line(root / "statm") or "").split()
+    memory_bytes = int(pages[1]) * os.sysconf("SC_PAGESIZE") if len(pages) > 1 and pages[1].isdigit() else 0
+    return ProcessSample(memory_bytes, len(entries(root / "fd")), len(entries(root / "task")))

@@ -1,0 +1,163 @@
+"""The payloads, version 1: one struct for each kind of message."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from agent.topics import NAME_BYTES
+
+SCHEMA_VERSION: Final = 1
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+Count = Annotated[int, Meta(ge=0)]
+Time = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$", description="RFC 3339, UTC")]
+Name = Annotated[str, Meta(min_length=1, max_length=NAME_BYTES, pattern="^[^/+#$]*$")]
+Lane = Literal["GAP", "P0", "P1", "P2"]
+Verdict = Literal["ok", "degraded", "stuck"]
+
+
+class FrameInfo(msgspec.Struct, frozen=True):
+    """The frame an event was decided on: its number and time in the source, its age when it was told."""
+
+    seq: Count
+    pts_s: float
+    age_ms: float
+
+
+class Model(msgspec.Struct, frozen=True):
+    """What was inferred with."""
+
+    name: str
+    version: Count
+    sha256: str
+    precision: str
+    backend: str
+
+
+class Sampling(msgspec.Struct, frozen=True):
+    """How often was looked; `miss_window_s` is the longest an object can stay unseen, None if unbounded."""
+
+    mode: str
+    effective_hz: Annotated[float, Meta(ge=0)]
+    miss_window_s: float | None
+
+
+class EventMessage(msgspec.Struct, frozen=True):
+    """A change in the life of one object. `id` (device/epoch/lane/seq) is the de-duplication key."""
+
+    schema: Literal[1]
+    id: str
+    type: Literal["new", "update", "end"]
+    event_id: str
+    device: Name
+    camera: Name
+    label: str
+    score: Share
+    top_score: Share
+    box: Annotated[
+        tuple[Share, Share, Share, Share], Meta(description="x1, y1, x2, y2 as shares of the frame")
+    ]
+    frame_size: Annotated[tuple[Count, Count], Meta(description="width, height in pixels")]
+    zones: tuple[str, ...]
+    stationary: bool
+    start_time: Time
+    end_time: Time | None
+    time: Time
+    clock_synced: bool
+    boot_id: str
+    mono_ns: Count
+    frame: FrameInfo
+    model: Model
+    sampling: Sampling
+    reason: str | None = None
+
+
+class Previous(msgspec.Struct, frozen=True):
+    """The run before this one: its epoch and the last number of each lane, to prove a tail complete."""
+
+    epoch: str
+    last_seq: dict[Lane, Count]
+
+
+class Status(msgspec.Struct, frozen=True):
+    """Birth (online) and last will (offline), retained."""
+
+    schema: Literal[1]
+    state: Literal["online", "offline"]
+    device: Name
+    boot_id: str
+    version: str
+    epoch: str
+    previous: Previous | None = None
+
+
+class StateMessage(msgspec.Struct, frozen=True):
+    """How many objects of one label a camera has now, and since when it has that many; retained."""
+
+    schema: Literal[1]
+    count: Count
+    active: bool
+    since: Time
+
+
+class Stats(msgspec.Struct, frozen=True):
+    """Numbers of the agent itself."""
+
+    schema: Literal[1]
+    id: str
+    device: Name
+    boot_id: str
+    time: Time
+    values: dict[str, float]
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """Messages that will not come: `count` of those from `from_seq` to `to_seq`, both included."""
+
+    schema: Literal[1]
+    epoch: str
+    lane: Lane
+    from_seq: Count
+    to_seq: Count
+    count: Count
+    reason: str
+
+
+class CameraHealth(msgspec.Struct, frozen=True):
+    """How a camera does, since when, and what is known about it."""
+
+    state: str
+    since: Time
+    detail: str
+
+
+class BrokerHealth(msgspec.Struct, frozen=True):
+    """What the reader of this message can't see for himself of the way to the broker."""
+
+    protocol: str
+    denied_topics: tuple[str, ...]
+    rejected: Count
+
+
+class OutboxHealth(msgspec.Struct, frozen=True):
+    """`durable`: what is queued survives a restart; `failing`: why the disk refuses now, or ""."""
+
+    durable: bool
+    failing: str
+    repaired: Count
+
+
+class Health(msgspec.Struct, frozen=True):
+    """The verdict on the agent as of `time`, told when something in it changes; retained."""
+
+    schema: Literal[1]
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    cameras: dict[str, CameraHealth]
+    broker: BrokerHealth
+    outbox: OutboxHealth
+    clock_synced: bool
+    time: Time

@@ -1,0 +1,76 @@
+"""The snapshot that the numbers are taken from, made of the agent at work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent import __version__, clock
+from agent.metrics import CameraSample, EngineSample, Snapshot, read_process
+
+if TYPE_CHECKING:
+    from agent.camera import Camera
+    from agent.engines import EngineRoom, Engines
+    from agent.hardware import Throttling
+    from agent.outlet import Outlet
+    from agent.throttle import Budget
+    from agent.watch import Watch
+    from agent.wire import Verdict
+
+
+def take_snapshot(
+    watch: Watch,
+    engines: Engines,
+    outlet: Outlet,
+    *,
+    verdict: Verdict,
+    throttling: Throttling,
+    budget: Budget,
+    uptime_s: float,
+) -> Snapshot:
+    """Return the agent as it is now; from any thread."""
+    return Snapshot(
+        version=__version__,
+        device=outlet.identity.device,
+        uptime_s=uptime_s,
+        verdict=verdict,
+        clock_synced=clock.clock_synced(),
+        cameras=tuple(_camera(camera) for camera in watch.cameras),
+        engines=tuple(_engine(room) for room in engines.rooms),
+        lanes=outlet.outbox.counts(),
+        outbox=outlet.outbox.state,
+        publisher=outlet.publisher.state,
+        throttling=throttling,
+        budget=budget,
+        process=read_process(),
+    )
+
+
+def _camera(camera: Camera) -> CameraSample:
+    did, sampling = camera.numbers, camera.sampling
+    return CameraSample(
+        name=camera.config.name,
+        state=camera.health.state,
+        frames=did.frames,
+        inferred=did.inferred,
+        dropped={
+            "not_sampled": did.not_sampled,
+            "replaced": did.replaced,
+            "suppressed": did.suppressed,
+        },
+        events=did.events,
+        failures=camera.failures,
+        source_hz=did.rate_hz,
+        inferred_hz=sampling.effective_hz,
+        miss_window_s=sampling.miss_window_s,
+        age=camera.age,
+    )
+
+
+def _engine(room: EngineRoom) -> EngineSample:
+    model = room.model
+    return EngineSample(
+        model=model.name,
+        backend=model.backend,
+        delegated_nodes=room.engine.info.delegated_nodes,
+        stages={stage: took.read() for stage, took in room.overlap.took.items()},
+    )

@@ -1,0 +1,96 @@
+"""What is done for a camera's frames around the engine, up to its reports; and their end when it is lost."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from agent.histogram import Histogram
+from agent.wire import FrameFacts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from agent.messages import Frame, Geometry, ModelInput
+    from agent.pipeline import Pipeline, Result
+    from agent.reporting import EventReporter
+
+CAMERA_LOST = "camera_lost"
+"""The reason of the ends of a camera that can't be trusted."""
+
+
+class CameraStages:
+    """What is done for a frame around the engine: the pipeline, then everyone who wants its result.
+
+    `prepare` and `finish` are called by one thread, the others by any.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        reporter: EventReporter,
+        recorders: Sequence[Callable[[Result], None]] = (),
+    ) -> None:
+        self._pipeline = pipeline
+        self._reporter = reporter
+        self._recorders = recorders
+        self._last: tuple[FrameFacts, float] | None = None
+        self._lock = threading.Lock()
+        self._lost = False
+        self._watchful = False
+        self.inferred = 0
+        self.events = 0
+        self.age = Histogram()
+
+    def watchful(self) -> bool:
+        """Tell whether something is there that moves, or was not found in the last frame; from any thread."""
+        return self._watchful
+
+    def prepare(self, frame: Frame) -> ModelInput:
+        """Convert the frame for the engine. Raises AgentError for a picture that can't be."""
+        return self._pipeline.prepare(frame)
+
+    def finish(self, frame: Frame, geometry: Geometry, outputs: Sequence[NDArray[Any]]) -> None:
+        """Decide on the frame, and report; a frame of a camera that was lost meanwhile is left. Raises AgentError."""
+        with self._lock:
+            if self._lost:
+                return
+            result = self._pipeline.finish(frame, geometry, outputs)
+            facts = FrameFacts.of(frame)
+            self._last = facts, frame.time_s
+            self._watchful = self._pipeline.watchful
+            self.inferred += 1
+            self.events += len(result.events)
+            for record in self._recorders:
+                record(result)
+            self._reporter.report(facts, frame.time_s, result.events, self._pipeline.counts())
+            self.age.observe(time.monotonic() - frame.captured_s)
+
+    def lose(self, now_s: float) -> None:
+        """End every open event, once, for the camera can't be trusted; finish no frame until `find`."""
+        with self._lock:
+            if not self._lost:
+                self._lost = True
+                self._end(CAMERA_LOST, now_s)
+
+    def find(self) -> None:
+        """Go on: the camera is trusted again."""
+        self._lost = False
+
+    def close(self, reason: str) -> None:
+        """End every open event at the time of the last frame."""
+        with self._lock:
+            self._end(reason)
+
+    def _end(self, reason: str, now_s: float | None = None) -> None:
+        if self._last is None:
+            return
+        facts, time_s = self._last
+        time_s = time_s if now_s is None else max(now_s, time_s)
+        events = self._pipeline.close(time_s, reason)
+        self._watchful = False
+        self.events += len(events)
+        self._reporter.report(facts, time_s, events, self._pipeline.counts())

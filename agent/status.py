@@ -1,0 +1,94 @@
+"""What a running agent tells of itself on its control socket: the answer to `status`."""
+
+from __future__ import annotations
+
+import msgspec
+
+from agent import wire  # noqa: TC001 - msgspec reads the annotations
+from agent.errors import ServiceAway
+
+
+class CameraStatus(msgspec.Struct, frozen=True):
+    """A camera: how it does and for how long, frames since the agent started it, and what became of them.
+
+    `suppressed` were not inferred because the picture could not be trusted.
+    """
+
+    name: str
+    state: str
+    for_s: float
+    detail: str
+    rate_hz: float
+    frames: int
+    inferred: int
+    not_sampled: int
+    replaced: int
+    suppressed: int
+    events: int
+
+
+class BrokerStatus(msgspec.Struct, frozen=True):
+    """The way out: to a broker, or to a file (protocol "file")."""
+
+    connected: bool
+    protocol: str
+    in_flight: int
+    delivered: int
+    rejected: int
+    denied_topics: tuple[str, ...]
+    error: str
+
+
+class LaneStatus(msgspec.Struct, frozen=True):
+    """The account of this run's messages of one lane: allocated = confirmed + queued + evicted + corrupt.
+
+    `rejected` are those of the evicted that the other side refused for good.
+    """
+
+    allocated: int
+    confirmed: int
+    queued: int
+    evicted: int
+    corrupt: int
+    rejected: int
+
+
+class OutboxStatus(msgspec.Struct, frozen=True):
+    """`queued` is all that waits, of earlier runs too."""
+
+    lanes: dict[str, LaneStatus]
+    queued: int
+    used_bytes: int
+    max_bytes: int
+    durable: bool
+    failing: str
+    repaired: int
+
+
+class Status(msgspec.Struct, frozen=True):
+    """All of it, as of `time`."""
+
+    verdict: wire.Verdict
+    reasons: tuple[str, ...]
+    device: str
+    version: str
+    pid: int
+    uptime_s: float
+    time: str
+    clock_synced: bool
+    state_dir: str
+    epoch: str
+    cameras: tuple[CameraStatus, ...]
+    broker: BrokerStatus
+    outbox: OutboxStatus
+
+
+def read(answer: bytes) -> Status:
+    """Return what an agent answered to `status`. Raises ServiceAway when that is something else."""
+    try:
+        return msgspec.json.decode(answer, type=Status)
+    except msgspec.MsgspecError:
+        fix = "is it of another version? Restart it after an update"
+        raise ServiceAway(
+            "the agent's answer can't be read", seen=answer[:200].decode(errors="replace"), fix=fix
+        ) from None

@@ -1,0 +1,181 @@
+"""`edge-agent events`, for real: broker, agent's way out, and the command as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from paho.mqtt.publish import multiple
+
+from tests.e2e.brokers import Process, free_port, mosquitto, wait_for
+from tests.e2e.sender import TOPICS, Sender, ids
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "agent", "events"]
+
+
+class Keeper:
+    """A mosquitto that keeps what its sessions have not got yet, also through a restart."""
+
+    def __init__(self, broker: Process, log: Path) -> None:
+        self.broker, self.log = broker, log
+        self.url = f"mqtt://127.0.0.1:{broker.port}"
+
+    def subscriptions(self) -> int:
+        """Return how many subscriptions were granted so far."""
+        return self.log.read_text().count("Sending SUBACK") if self.log.exists() else 0
+
+
+@pytest.fixture
+def keeper(tmp_path: Path) -> Iterator[Keeper]:
+    """Run one."""
+    log = tmp_path / "broker.log"
+    settings = (
+        f"allow_anonymous true\npersistence true\npersistence_location {tmp_path}/\nmax_queued_messages 0\n"
+        f"log_dest file {log}\nlog_type all"
+    )
+    with mosquitto(tmp_path, settings=settings) as broker:
+        yield Keeper(broker, log)
+
+
+@contextmanager
+def following(keeper: Keeper, folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """Run the command, subscribed on entry; what it prints goes to `folder`/printed."""
+    before = keeper.subscriptions()
+    with (folder / "printed").open("w") as printed, (folder / "said").open("w") as said:
+        child = subprocess.Popen(
+            [*COMMAND, "--follow", "--broker", keeper.url, *options],
+            cwd=ROOT,
+            stdout=printed,
+            stderr=said,
+            text=True,
+        )
+        try:
+            wait_for(
+                lambda: keeper.subscriptions() > before or child.poll() is not None, 20, "the subscription"
+            )
+            yield child
+        finally:
+            child.kill()
+            child.wait()
+
+
+def printed(folder: Path) -> list[Any]:
+    """Return what was printed as JSON."""
+    return [json.loads(line) for line in (folder / "printed").read_text().splitlines()]
+
+
+def interrupted(child: subprocess.Popen[str]) -> int:
+    """Interrupt the command as Ctrl-C does; return its exit code."""
+    child.send_signal(signal.SIGINT)
+    return child.wait(10)
+
+
+def test_each_event_comes_once_through_restarts_of_the_broker(tmp_path: Path, keeper: Keeper) -> None:
+    """Two restarts while events flow, and 400 events: each is printed and kept once, nothing is missing."""
+    out = tmp_path / "events.jsonl"
+    with following(keeper, tmp_path, "--json", "--out", str(out)) as child:
+        sender, sent = Sender(tmp_path, keeper.broker.port), []
+        for _ in range(2):
+            sent += sender.put(150)
+            most = len(sent) - 100
+            wait_for(lambda most=most: out.read_bytes().count(b"\n") >= most, 15, "events to flow")
+            keeper.broker.terminate()
+            sent += sender.put(50)
+            keeper.broker.start()
+        assert sender.finish(30)
+        wait_for(lambda: out.read_bytes().count(b"\n") >= len(sent), 15, "all events")
+        assert interrupted(child) == 0
+    *events, summary = printed(tmp_path)
+    assert sorted(ids([json.dumps(e).encode() for e in events])) == sorted(sent)
+    assert len(events) == len(sent)
+    assert ids(out.read_bytes().splitlines()) == [e["id"] for e in events]
+    assert summary["summary"]["missing"] == []
+    assert summary["summary"]["events"] == len(sent)
+
+
+def test_with_a_client_id_nothing_is_missed_while_it_is_away(tmp_path: Path, keeper: Keeper) -> None:
+    """The broker keeps what comes while the command does not run, and the next run gets it."""
+    options = ["--json", "--client-id", "archive", "--device", "dev1"]
+    sender = Sender(tmp_path, keeper.broker.port)
+    with following(keeper, tmp_path, *options, "--count", "5") as child:
+        sender.put(5)
+        assert child.wait(10) == 0
+    assert len(printed(tmp_path)) == 6
+    sent = sender.put(10)
+    assert sender.outbox.flush(5)
+    assert sender.publisher.drain(10)
+    with following(keeper, tmp_path, *options, "--count", "10") as child:
+        assert child.wait(10) == 0
+    sender.close()
+    assert sorted(e["id"] for e in printed(tmp_path)[:-1]) == sorted(sent)
+
+
+def test_what_is_missing_is_told_and_ends_with_1(tmp_path: Path, keeper: Keeper) -> None:
+    """Numbers 2 and 3 never came, a gap tells of 3: one line says which, and the exit code is 1."""
+    other = Sender(tmp_path, free_port())
+    other.put(6)
+    assert other.outbox.flush(5)
+    rows = [m for m in other.outbox.take(9) if b"/P0/" in m.payload]
+    epoch, gap = other.outbox.epoch, TOPICS.gap
+    other.close()
+    report = {
+        "schema": 1,
+        "epoch": epoch,
+        "lane": "P0",
+        "from_seq": 3,
+        "to_seq": 3,
+        "count": 1,
+        "reason": "x",
+    }
+    wire = [(rows[n].topic, rows[n].payload, 1, False) for n in (0, 3, 0)]
+    with following(keeper, tmp_path) as child:
+        multiple(
+            [*wire, (gap, json.dumps(report), 1, False), ("edge/dev1/gap", b"{", 1, False)],
+            port=keeper.broker.port,
+        )
+        wait_for(lambda: "can't be read" in (tmp_path / "printed").read_text(), 10, "the last line")
+        assert interrupted(child) == 1
+    lines = (tmp_path / "printed").read_text().splitlines()
+    assert [line.split("  ")[0] for line in lines[:2]] == ["dev1/yard"] * 2
+    assert "new    person 0.88" in lines[0]
+    assert "gap: x: 1 of 3 to 3, lane P0" in lines[2]
+    assert lines[4] == "2 events, 1 duplicates, 0 late, 0 out of order, 1 gaps that report 1, 1 missing"
+    assert lines[5] == f"missing: dev1/{epoch}/P0: 1 of 2 to 2: no gap explains it"
+    assert max(map(len, lines)) <= 100
+
+
+def ended(*options: str) -> tuple[int, str]:
+    """Run the command to its end; return its exit code and what it said."""
+    done = subprocess.run(
+        [*COMMAND, *options], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    return done.returncode, done.stderr
+
+
+def test_what_can_not_work_is_one_line_and_a_code(tmp_path: Path) -> None:
+    """Without --follow 2, broker away 69, a file that can't be written 73."""
+    away = f"mqtt://u:secret@127.0.0.1:{free_port()}"
+    assert ended() == (2, "edge-agent: error: nothing to do; add --follow\n")
+    code, line = ended("--follow", "--broker", away)
+    assert (code, "secret" in line) == (69, False)
+    assert ended("--follow", "--broker", away, "--out", str(tmp_path / "none/x"))[0] == 73
+    assert ended("--follow", "--broker", away, "--config", str(tmp_path))[0] == 2
+    assert ended("--follow", "--config", str(tmp_path / "none.toml"))[0] == 66
+
+
+def test_a_login_that_is_refused_ends_with_77(tmp_path: Path) -> None:
+    """And is not tried again."""
+    with mosquitto(tmp_path, settings="allow_anonymous false") as broker:
+        code, line = ended("--follow", "--broker", f"mqtt://dev1:secret@127.0.0.1:{broker.port}")
+    assert (code, "secret" in line) == (77, False)

@@ -1,0 +1,1 @@
+"""Faults made on purpose, and the accounts that show what became of every message: `python -m tests.faults`."""

@@ -1,0 +1,131 @@
+"""The control socket: bounded, private, and never in the way of the agent."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from agent import control
+from agent.control import SOCKET, Control, ask
+from agent.errors import CannotCreate, NotPermitted, ServiceAway, TryAgain
+
+
+def send(request: bytes) -> bytes:
+    """Return what is answered to `request`, until the other side closes."""
+    with socket.socket(socket.AF_UNIX) as link:
+        link.settimeout(10)
+        link.connect(SOCKET)
+        link.sendall(request)
+        answer = b""
+        while chunk := link.recv(65536):
+            answer += chunk
+        return answer
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a directory whose path is too long for a socket's, and go there."""
+    deep = tmp_path / ("x" * 120)
+    deep.mkdir()
+    monkeypatch.chdir(deep)
+    return deep
+
+
+def test_a_question_is_answered_and_nothing_stays(folder: Path) -> None:
+    """The document of the operation comes back in one line; at the end the socket is gone."""
+    with Control(folder, {"status": lambda: {"verdict": "ok"}}):
+        assert json.loads(ask(folder, "status")) == {"verdict": "ok"}
+        assert json.loads(ask(folder, "status")) == {"verdict": "ok"}
+        assert stat.S_IMODE((folder / SOCKET).stat().st_mode) == 0o660
+    assert list(folder.iterdir()) == []
+    with pytest.raises(ServiceAway, match="no agent answers"):
+        ask(folder, "status")
+
+
+@given(
+    st.binary(max_size=200) | st.sampled_from([b"[" * 4000, b'{"op": 1}', b'{"op": "stop", "x": 1}', b"\xff"])
+)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_nonsense_is_refused_in_words(folder: Path, request_bytes: bytes) -> None:
+    """Whatever is sent, one line of JSON says what was expected, and the next client is served."""
+    with Control(folder, {"status": lambda: 1}):
+        assert "error" in json.loads(send(request_bytes.replace(b"\n", b"") + b"\n"))
+        assert ask(folder, "status") == b"1\n"
+
+
+def test_what_it_can_t_do_it_says(folder: Path) -> None:
+    """An unknown operation names those there are; one that fails says so and ends nothing."""
+
+    def fail() -> object:
+        raise RuntimeError("secret")
+
+    with Control(folder, {"status": fail}):
+        assert b"unknown op; there is status" in ask(folder, "restart")
+        answer = ask(folder, "status")
+        assert b"internal error: RuntimeError" in answer
+        assert b"secret" not in answer
+
+
+def test_a_request_is_bounded(folder: Path) -> None:
+    """Ten megabytes are not read to the end."""
+    with Control(folder, {"status": lambda: 1}), socket.socket(socket.AF_UNIX) as link:
+        link.settimeout(10)
+        link.connect(SOCKET)
+        with pytest.raises(OSError):  # noqa: PT011 - a pipe that breaks or a connection that is reset
+            link.sendall(b"x" * 10_000_000)
+        assert ask(folder, "status") == b"1\n"
+
+
+def test_a_client_that_says_nothing_holds_nobody_for_long(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next client gets its answer once the silent one has had its time."""
+    monkeypatch.setattr(control, "_TALK_S", 0.2)
+    with Control(folder, {"status": lambda: 1}), socket.socket(socket.AF_UNIX) as silent:
+        silent.connect(SOCKET)
+        assert ask(folder, "status") == b"1\n"
+
+
+def test_the_socket_of_a_dead_process_is_replaced(folder: Path) -> None:
+    """One that nobody listens on is no obstacle; one that answers is another agent's."""
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(SOCKET)
+    with Control(folder, {"status": lambda: 1}):
+        with pytest.raises(TryAgain, match="another agent"), Control(folder, {"status": lambda: 2}):
+            pass
+        assert ask(folder, "status") == b"1\n"
+
+
+def test_who_ends_leaves_the_socket_of_another(folder: Path) -> None:
+    """An agent whose socket was replaced takes only its own away."""
+    first, second = Control(folder, {"status": lambda: 1}), Control(folder, {"status": lambda: 2})
+    first.__enter__()
+    (folder / SOCKET).unlink()
+    with second:
+        first.__exit__()
+        assert ask(folder, "status") == b"2\n"
+
+
+def test_no_place_for_a_socket_is_told(tmp_path: Path) -> None:
+    """A directory that is not there is one line, for the agent and for who asks."""
+    with pytest.raises(CannotCreate, match="control socket"), Control(tmp_path / "none", {}):
+        pass
+    with pytest.raises(ServiceAway):
+        ask(tmp_path / "none", "status")
+
+
+def test_a_socket_of_somebody_else_is_not_permitted(folder: Path) -> None:
+    """Without the right to write to it the answer is what to do about that."""
+    if os.geteuid() == 0:
+        pytest.skip("root may write everywhere")
+    with Control(folder, {"status": lambda: 1}):
+        (folder / SOCKET).chmod(0)
+        with pytest.raises(NotPermitted, match="as the agent's user"):
+            ask(folder, "status")

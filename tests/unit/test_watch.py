@@ -1,0 +1,98 @@
+"""The cameras at work: their states move with the ticks, and clips are what they are."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import av
+import numpy as np
+
+from agent.camera import CameraOptions, Ended
+from agent.config import CameraConfig, Config
+from agent.engines import Engines
+from agent.outlet import open_outlet
+from agent.watch import Watch, complete
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import pytest
+
+AWAY = "rtsp://127.0.0.1:1/x"
+
+
+@contextmanager
+def watching(folder: Path, **sources: str) -> Iterator[tuple[Watch, queue.SimpleQueue[Ended]]]:
+    """Watch cameras by their names, into a file; yield what ends of itself too."""
+    config = Config(camera=tuple(CameraConfig(name, source) for name, source in sources.items()))
+    ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()
+    sink: Any = {"broker": None, "sink": str(folder / "events.jsonl"), "state_dir": folder / "state"}
+    with (
+        Engines(threads=1, eager=False, tell=lambda _: None) as engines,
+        open_outlet(device="t", topic_root="edge", **sink) as outlet,
+    ):
+        watch = Watch(engines, outlet, CameraOptions(), ended=ended.put)
+        watch.apply(complete(config))
+        try:
+            yield watch, ended
+        finally:
+            watch.stop(watch.cameras, "shutdown")
+
+
+def black_clip(path: Path) -> Path:
+    """Write 3 s of black."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        for number in range(30):
+            luma = np.full((360, 320), 16, np.uint8)
+            luma[240:] = 128
+            frame = av.VideoFrame.from_ndarray(luma, format="yuv420p")
+            frame.pts = number
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return path
+
+
+def test_a_clip_is_ok_whatever_it_shows(tmp_path: Path) -> None:
+    """All pictures of a black clip at its own pace are inferred, and its state stays ok."""
+    with watching(tmp_path, clip=str(black_clip(tmp_path / "black.mp4"))) as (watch, ended):
+        states, began_s = [], time.monotonic()
+        while ended.empty():
+            assert time.monotonic() - began_s < 40
+            watch.tick(time.monotonic())
+            states.append(watch.health()["clip"].state)
+            time.sleep(0.1)
+        numbers = watch.cameras[0].numbers
+    assert set(states) <= {"starting", "ok"}
+    assert (numbers.frames, numbers.suppressed) == (30, 0)
+    assert numbers.inferred + numbers.replaced >= 29
+
+
+def test_a_camera_that_is_away_is_down_and_said_so_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However often it is ticked; and time may stand still."""
+    caplog.set_level(logging.INFO, "agent.camera")
+    with watching(tmp_path, gate=AWAY) as (watch, _):
+        began_s = time.monotonic()
+        while watch.health()["gate"].state != "down":
+            assert time.monotonic() - began_s < 30
+            watch.tick(time.monotonic())
+            time.sleep(0.1)
+        for _ in range(20):
+            watch.tick(began_s)
+        health = watch.health()["gate"]
+        assert (health.state, health.detail, health.trusted) == ("down", "connection refused", False)
+        assert watch.cameras[0].numbers.frames == 0
+    lines = [
+        record.message
+        for record in caplog.records
+        if record.name == "agent.camera" and "down" in record.message
+    ]
+    assert lines == ["camera gate: down (connection refused): its pictures are not used"]
