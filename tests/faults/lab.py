@@ -73,7 +73,7 @@ def storming(*arguments: object, log: Path, before: Sequence[str] = ()) -> Itera
             "tests.faults.storm", *arguments, before=before, stdout=subprocess.PIPE, stderr=errors, text=True
         ) as process,
     ):
-        storm = Storm(process)
+        storm = Storm(process, log)
         try:
             yield storm
         finally:
@@ -83,8 +83,8 @@ def storming(*arguments: object, log: Path, before: Sequence[str] = ()) -> Itera
 class Storm:
     """A running storm: its process and the lines it has written so far."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
+    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
+        self.process, self._log = process, log
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -95,8 +95,11 @@ class Storm:
         return [json.loads(line) for line in list(self.lines) if line.endswith("}\n")]
 
     def wait_open(self) -> None:
-        """Wait until it has opened its outbox."""
-        wait_for(lambda: self.lines or self.ended, _START_S, "the storm to open its outbox")
+        """Wait until it has opened its outbox. Raises RuntimeError with its last words when it has ended."""
+        wait_for(lambda: self.said or self.ended, _START_S, "the storm to open its outbox")
+        if not self.said:
+            last = self._log.read_text(errors="replace")[-1000:]
+            raise RuntimeError(f"the storm ended with {self.process.returncode}: {last}")
 
     @property
     def ended(self) -> bool:
