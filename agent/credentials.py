@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from agent.broker import MqttOptions
 from agent.errors import BadConfig, InputMissing
+from agent.mqtt.options import MqttOptions
 from agent.smallfile import read_small
 from agent.strict import shorten
 

@@ -32,9 +32,9 @@ from agent.watch import Watch, bundle_path, check_cameras, complete
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from agent.broker import MqttOptions
     from agent.capture import Pace
     from agent.config import Config
+    from agent.mqtt.options import MqttOptions
     from agent.outlet import Outlet
     from agent.pipeline import Result
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from agent import wire
     from agent.camerahealth import CameraHealth
     from agent.heartbeat import Heartbeat
-    from agent.outbox import OutboxState
-    from agent.publisher import PublisherState
+    from agent.outbox.outbox import OutboxState
+    from agent.publisher.publisher import PublisherState
 
 _WELL = ("ok", "starting")
 ALL = Budget()

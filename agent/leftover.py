@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from agent import wire
-from agent.ledger import Lane
-from agent.outbox import Note
+from agent.outbox.ledger import Lane
+from agent.outbox.outbox import Note
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from agent.ledger import MessageId
-    from agent.outbox import Outbox
-    from agent.publisher import Publisher
+    from agent.outbox.ledger import MessageId
+    from agent.outbox.outbox import Outbox
+    from agent.publisher.publisher import Publisher
     from agent.topics import Topics
 
 log = logging.getLogger(__name__)

@@ -16,8 +16,8 @@ from agent import __version__, clock, wire
 from agent.hardware import Throttling, read_throttling
 from agent.health import Verdict, judge
 from agent.heartbeat import Beat
-from agent.ledger import Lane
 from agent.metrics.stats import values
+from agent.outbox.ledger import Lane
 from agent.sampled import take_snapshot
 from agent.status import BrokerStatus, CameraStatus, LaneStatus, OutboxStatus, Status
 

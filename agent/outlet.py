@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 
 from agent import __version__, clock, leftover, wire
 from agent.filesink import FileTransport
-from agent.ledger import Lane
-from agent.mqtt import MqttTransport
-from agent.outbox import COMMIT_S, SD_SAVER_S, Outbox
-from agent.publisher import Publisher
+from agent.mqtt.transport import MqttTransport
+from agent.outbox.ledger import Lane
+from agent.outbox.outbox import COMMIT_S, SD_SAVER_S, Outbox
+from agent.publisher.publisher import Publisher
 from agent.topics import Topics
 from agent.transport import Presence, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.broker import MqttOptions
+    from agent.mqtt.options import MqttOptions
 
 
 @dataclass(frozen=True, slots=True)

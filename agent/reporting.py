@@ -11,17 +11,17 @@ import msgspec
 
 from agent import wire
 from agent.errors import CannotCreate, IOFault
-from agent.ledger import Lane
 from agent.leftover import event_note, state_note
 from agent.motchallenge import MotWriter
-from agent.outbox import Note
+from agent.outbox.ledger import Lane
+from agent.outbox.outbox import Note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from agent.ledger import MessageId
     from agent.messages import Event
+    from agent.outbox.ledger import MessageId
     from agent.outlet import Outlet
     from agent.pipeline import Result
 

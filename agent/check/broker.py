@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent import __version__
-from agent.broker import fix_for
 from agent.check.finding import Finding, fault, ok, warning
-from agent.mqtt import MqttTransport
+from agent.mqtt.options import fix_for
+from agent.mqtt.transport import MqttTransport
 from agent.transport import Message, Outcome, Report
 
 if TYPE_CHECKING:
-    from agent.broker import MqttOptions
+    from agent.mqtt.options import MqttOptions
 
 WHAT = "broker"
 _SECOND_TRY_S = 3.0

@@ -15,9 +15,9 @@ from agent.topics import Topics
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent.broker import MqttOptions
     from agent.config import CameraConfig, Config
     from agent.config.camera import Decode
+    from agent.mqtt.options import MqttOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

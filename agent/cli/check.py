@@ -98,9 +98,9 @@ def _findings(context: click.Context, given: dict[str, Any]) -> Iterator[Finding
 
 def _one_camera(given: dict[str, Any]) -> Target:
     """Return the target of the command line alone. Raises UsageError, BadConfig, InputMissing."""
-    from agent.broker import parse_url
     from agent.check.target import CameraTarget, Target
     from agent.cli.run import parse_sampling
+    from agent.mqtt.options import parse_url
     from agent.starter import starter_bundle
     from agent.topics import Topics, check_name
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from agent.broker import MqttOptions
     from agent.collector import Collector, Missing, Taken
+    from agent.mqtt.options import MqttOptions
 
 _SHOWN = 20
 
@@ -56,7 +56,7 @@ def events(**given: Any) -> None:
     write --out; 77 login or subscription refused.
     """
     from agent.collector import Collector
-    from agent.follow import Follower
+    from agent.mqtt.follow import Follower
 
     if not given["follow"]:
         raise UsageError("nothing to do", fix="add --follow")
@@ -145,9 +145,9 @@ def _broker(given: dict[str, Any]) -> tuple[MqttOptions, str]:
     """Return where to subscribe, and the root of the topics. Raises AgentError."""
     from dataclasses import replace
 
-    from agent.broker import parse_url
     from agent.config.load import load_config
     from agent.credentials import mqtt_options
+    from agent.mqtt.options import parse_url
 
     if given["broker"] is not None:
         if (

@@ -14,7 +14,7 @@ from agent.cli.common import FILE, default_state_dir, make_console, reader_may_l
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from agent.audit import Audit, LaneAudit
+    from agent.outbox.audit import Audit, LaneAudit
 
 _COUNTS = ("allocated", "confirmed", "queued", "evicted", "rejected", "corrupt")
 
@@ -38,7 +38,7 @@ def status(config: Path | None, state_dir: Path | None, as_json: bool) -> None:
 
     Exit codes: 0 it holds; 1 it does not, or the file is damaged; 66 there is no outbox.
     """
-    from agent.audit import audit, outboxes
+    from agent.outbox.audit import audit, outboxes
 
     audits = [audit(path) for path in outboxes(state_dir or _state_dir_of(config))]
     if as_json:

@@ -177,11 +177,11 @@ def _service(path: Path | None) -> RunOptions:
 
 def _command(given: dict[str, Any]) -> RunOptions:
     """Return what the options say, of one source. Raises AgentError."""
-    from agent.broker import parse_url
     from agent.capture import source_scheme
     from agent.config import CameraConfig, Config, LimitsConfig
     from agent.daemon import RunOptions
     from agent.hardware import default_threads
+    from agent.mqtt.options import parse_url
 
     if given["broker"] is not None and given["sink"] is not None:
         raise UsageError("--broker and --sink together", fix="give one of them")

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.hardware import Throttling
-    from agent.ledger import Lane
-    from agent.outbox import OutboxState
-    from agent.publisher import PublisherState
-    from agent.stored import Account
+    from agent.outbox.ledger import Lane
+    from agent.outbox.outbox import OutboxState
+    from agent.outbox.stored import Account
+    from agent.publisher.publisher import PublisherState
     from agent.throttle import Budget
     from agent.wire import Verdict
 

@@ -19,8 +19,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from agent.ledger import Lane
-from agent.outbox import COMMIT_S, SD_SAVER_S, Note, Outbox
+from agent.outbox.ledger import Lane
+from agent.outbox.outbox import COMMIT_S, SD_SAVER_S, Note, Outbox
 
 _EVENT_BYTES = 930
 """The size of an event of the demo on the wire."""

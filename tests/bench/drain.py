@@ -26,11 +26,11 @@ from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
 from agent import wire
-from agent.broker import MqttOptions
-from agent.ledger import Lane
-from agent.mqtt import MqttTransport
-from agent.outbox import Outbox
-from agent.publisher import Publisher
+from agent.mqtt.options import MqttOptions
+from agent.mqtt.transport import MqttTransport
+from agent.outbox.ledger import Lane
+from agent.outbox.outbox import Outbox
+from agent.publisher.publisher import Publisher
 from agent.topics import Topics
 from agent.transport import Presence
 from tests.e2e.brokers import mosquitto, wait_for

@@ -28,9 +28,9 @@ import paho.mqtt.client as mqtt
 
 from agent import daemon, engines
 from agent.assembly import open_model
-from agent.broker import MqttOptions
 from agent.config import CameraConfig, Config, Detect
 from agent.luma import luma_of
+from agent.mqtt.options import MqttOptions
 from agent.starter import sample_clip, starter_bundle
 from tests.e2e.brokers import mosquitto
 from tests.e2e.cameras import strip

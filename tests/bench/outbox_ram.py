@@ -16,8 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from agent.ledger import Lane
-from agent.outbox import Outbox
+from agent.outbox.ledger import Lane
+from agent.outbox.outbox import Outbox
 
 _EVENT_BYTES = 900
 _BLOCK = 2000

@@ -13,10 +13,10 @@ import msgspec
 import pytest
 
 from agent import wire
-from agent.broker import MqttOptions
 from agent.errors import CannotCreate
 from agent.filesink import FileTransport
-from agent.mqtt import MqttTransport
+from agent.mqtt.options import MqttOptions
+from agent.mqtt.transport import MqttTransport
 from agent.topics import Topics
 from agent.transport import Message, Outcome, Report
 from tests.e2e.brokers import mosquitto

@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from agent.broker import parse_url
 from agent.check import Finding
 from agent.check import broker as broker_check
 from agent.check import disk as disk_check
+from agent.mqtt.options import parse_url
 from agent.starter import sample_clip, starter_bundle
 from tests.e2e.brokers import FakeBroker, Subscriber, amqtt, free_port, mosquitto, wait_for
 from tests.e2e.cameras.http_server import HttpServer

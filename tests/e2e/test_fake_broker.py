@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.broker import MqttOptions
-from agent.ledger import Lane
-from agent.mqtt import MqttTransport
+from agent.mqtt.options import MqttOptions
+from agent.mqtt.transport import MqttTransport
+from agent.outbox.ledger import Lane
 from agent.transport import Message
 from tests.e2e.brokers import FakeBroker, wait_for
 from tests.e2e.sender import TOPICS, Sender, ids, lane_order_holds

@@ -16,10 +16,10 @@ import jsonschema
 import pytest
 
 from agent import wire
-from agent.broker import MqttOptions
 from agent.collector import Collector
-from agent.ledger import Lane
-from agent.mqtt import MqttTransport
+from agent.mqtt.options import MqttOptions
+from agent.mqtt.transport import MqttTransport
+from agent.outbox.ledger import Lane
 from tests.e2e.brokers import Subscriber, amqtt, mosquitto, wait_for
 from tests.e2e.sender import TOPICS, Sender, ids, lane_order_holds
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from agent.audit import audit
-from agent.ledger import Lane
-from agent.outbox import Note, Outbox
-from agent.stored import PAGE_BYTES as PAGE
+from agent.outbox.audit import audit
+from agent.outbox.ledger import Lane
+from agent.outbox.outbox import Note, Outbox
+from agent.outbox.stored import PAGE_BYTES as PAGE
 from tests.e2e.brokers import wait_for
 
 Damage = Callable[[Path], None]
@@ -268,7 +268,7 @@ def test_a_crash_while_the_file_is_replaced(tmp_path: Path, moment: int) -> None
     script = f"""
 import os, sys
 from pathlib import Path
-from agent import replacing
+from agent.outbox import replacing
 steps = {moment}
 def step(function):
     def counted(*given, **more):
@@ -279,7 +279,7 @@ def step(function):
     return counted
 replacing._sync = step(replacing._sync)
 Path.rename = step(Path.rename)
-from agent.outbox import Outbox
+from agent.outbox.outbox import Outbox
 Outbox(Path(sys.argv[1]), device="dev", gap_topic="gap")
 """
     ended = subprocess.run([sys.executable, "-c", script, tmp_path / "outbox.db"], check=False, timeout=30)

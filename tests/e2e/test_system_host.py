@@ -431,13 +431,13 @@ def test_a_credential_is_the_brokers_password(service: Host) -> None:
     service.run(
         "sh",
         "-c",
-        "umask 077; mkdir -p /etc/credstore; echo s3cret > /etc/credstore/edge-agent.mqtt-password",
+        "umask 077; mkdir -p /etc/credstore; echo s3cret > /etc/credstore/edge-agent.mqtt.transport-password",
     )
     login = 'host = "127.0.0.1"\nusername = "edge"\npassword_file = "mqtt-password"'
     configure(service, CONFIG.replace('host = "127.0.0.1"', login))
     service.run("systemctl", "restart", UNIT)
     assert service.show(UNIT)["SubState"] == "running"
-    service.run("rm", "/etc/credstore/edge-agent.mqtt-password")
+    service.run("rm", "/etc/credstore/edge-agent.mqtt.transport-password")
     service.run("systemctl", "restart", UNIT, check=False)
     service.wait_for(UNIT, lambda now: now["ExecMainStatus"] != "0", 20, "it to miss the credential")
     assert "password_file" in service.journal(UNIT)

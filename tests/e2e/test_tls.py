@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from agent.broker import MqttOptions, fix_for
 from agent.errors import BadConfig
-from agent.mqtt import MqttTransport
+from agent.mqtt.options import MqttOptions, fix_for
+from agent.mqtt.transport import MqttTransport
 from agent.transport import Message, Outcome, Presence
 from tests.e2e.brokers import Process, Subscriber, free_port, mosquitto, wait_for
 from tests.e2e.certificates import Authority, Pair

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from agent import wire
-from agent.broker import MqttOptions
 from agent.messages import Event
+from agent.mqtt.options import MqttOptions
 from agent.outlet import open_outlet
 from agent.reporting import EventReporter
 

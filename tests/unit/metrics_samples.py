@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from agent.hardware import ThermalZone, Throttling
 from agent.histogram import Histogram
-from agent.ledger import Lane
 from agent.metrics import CameraSample, EngineSample, ProcessSample, Snapshot
-from agent.outbox import OutboxState
-from agent.publisher import PublisherState
-from agent.stored import Account
+from agent.outbox.ledger import Lane
+from agent.outbox.outbox import OutboxState
+from agent.outbox.stored import Account
+from agent.publisher.publisher import PublisherState
 from agent.throttle import Budget
 
 

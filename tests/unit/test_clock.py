@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 NOBODY = ("127.0.0.1", 1)
 ALLOWED = {
     "clock.py": "the one place that tells events the time",
-    "replacing.py": "the name of a damaged file that is set aside",
+    "outbox/replacing.py": "the name of a damaged file that is set aside",
     "check/clock.py": "shows the clock to a person",
     "bench/session.py": "when a measurement was made",
 }

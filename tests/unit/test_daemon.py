@@ -156,7 +156,7 @@ def wait_for(caplog: pytest.LogCaptureFixture, text: str | None) -> None:
 
 def test_nothing_left_is_no_failure(tmp_path: Path) -> None:
     """With the broker away and not one event there is nothing to try again."""
-    from agent.broker import MqttOptions
+    from agent.mqtt.options import MqttOptions
 
     clip = CameraConfig(name="c", source=str(sample_clip()))
     quiet = options(tmp_path, clip, pace="fastest", broker=MqttOptions("127.0.0.1", 1))

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from agent.camerahealth import TRUSTED, CameraHealth, CameraState
 from agent.health import Verdict, judge
 from agent.heartbeat import CALL_S, Beat, Heartbeat
-from agent.outbox import OutboxState
-from agent.publisher import PublisherState
+from agent.outbox.outbox import OutboxState
+from agent.publisher.publisher import PublisherState
 
 WELL = CameraHealth("ok", 0.0)
 

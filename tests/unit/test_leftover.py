@@ -12,9 +12,9 @@ import pytest
 
 from agent import leftover, wire
 from agent.filesink import FileTransport
-from agent.ledger import Lane
-from agent.outbox import Note, Outbox
-from agent.publisher import Publisher
+from agent.outbox.ledger import Lane
+from agent.outbox.outbox import Note, Outbox
+from agent.publisher.publisher import Publisher
 from agent.topics import Topics
 
 if TYPE_CHECKING:

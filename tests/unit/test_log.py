@@ -37,8 +37,8 @@ def root_logger() -> Iterator[None]:
 def test_a_warning_is_one_plain_line(capsys: pytest.CaptureFixture[str]) -> None:
     """Without -v a person sees the program, the level and the text."""
     log.setup()
-    logging.getLogger("agent.mqtt").warning("the broker refused version %d", 5)
-    logging.getLogger("agent.mqtt").info("not shown")
+    logging.getLogger("agent.mqtt.transport").warning("the broker refused version %d", 5)
+    logging.getLogger("agent.mqtt.transport").info("not shown")
     assert capsys.readouterr().err == "edge-agent: warning: the broker refused version 5\n"
 
 
@@ -50,10 +50,10 @@ def test_verbose_adds_time_and_logger(
 ) -> None:
     """With -v there are more levels, and each line says when and where."""
     log.setup(verbose)
-    logging.getLogger("agent.mqtt").info("connected")
-    logging.getLogger("agent.mqtt").debug("connected with version 5")
+    logging.getLogger("agent.mqtt.transport").info("connected")
+    logging.getLogger("agent.mqtt.transport").debug("connected with version 5")
     lines = capsys.readouterr().err.splitlines()
-    assert [line.split("agent.mqtt: ")[1].split(":")[0] for line in lines] == shown
+    assert [line.split("agent.mqtt.transport: ")[1].split(":")[0] for line in lines] == shown
     assert lines[0][:4].isdigit()
 
 
@@ -107,7 +107,7 @@ def test_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     """With time, level, logger, message and what it is about; several lines of text are one line of JSON."""
     log.setup(1, "json")
     logging.getLogger("agent.camera").warning("camera %s: %s\n%d frames", "yard", "away", 3)
-    logging.getLogger("agent.mqtt").info("connected")
+    logging.getLogger("agent.mqtt.transport").info("connected")
     first, second = map(json.loads, capsys.readouterr().err.splitlines())
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", first.pop("time"))
     assert re.fullmatch("[0-9a-f]{32}", first.pop("message_id"))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agent.broker import MqttOptions, fix_for
 from agent.check import broker
+from agent.mqtt.options import MqttOptions, fix_for
 from agent.transport import Outcome, Report
 
 

@@ -1,0 +1,1 @@
+"""MQTT: the way out to a broker, and a subscriber that misses nothing."""

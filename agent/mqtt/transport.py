@@ -1,0 +1,324 @@
+"""The way out to an MQTT broker: paho-mqtt driven by the publisher's own loop, never by a thread of paho's.
+
+MQTT 5 first, because only its PUBACK tells that a publish was refused; 3.1.1 where a broker knows no other.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import select
+import socket
+import ssl
+import time
+from collections import deque
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from agent.mqtt import reasons
+from agent.mqtt.client import V5, V311, make_client, tls_context
+from agent.mqtt.options import fix_for
+from agent.mqtt.reconnecting import Reconnecting
+from agent.transport import Link, Message, Outcome, Presence, Report
+from agent.waker import Waker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from paho.mqtt.client import Client as PahoClient
+    from paho.mqtt.client import ConnectFlags, DisconnectFlags
+    from paho.mqtt.enums import MQTTProtocolVersion
+    from paho.mqtt.properties import Properties
+    from paho.mqtt.reasoncodes import ReasonCode
+
+    from agent.mqtt.client import Client
+    from agent.mqtt.options import MqttOptions
+
+log = logging.getLogger(__name__)
+
+_PROTOCOL_NAMES = {V5: "5", V311: "3.1.1"}
+_PACKET_OVERHEAD_BYTES = 32
+
+
+class MqttTransport:
+    """A Transport over one broker connection at a time; each is a new paho client and a clean start.
+
+    Raises BadConfig when certificates can't be used.
+    """
+
+    def __init__(
+        self,
+        options: MqttOptions,
+        *,
+        presence: Presence | None = None,
+        rng: random.Random | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if not options.client_id and presence is not None:
+            # The same name every time: a broker ends the old connection, with its will, before the birth.
+            options = replace(options, client_id=presence.topic.rpartition("/")[0])
+        self._options, self._presence, self._clock = options, presence, clock
+        self._again = Reconnecting(options, rng=rng or random.Random())  # noqa: S311 - jitter, not a secret
+        self._tls = tls_context(options)
+        self._client: Client | None = None
+        self._first = V5 if options.protocol == "auto" else V311
+        self._protocol = self._first
+        self._said_old = False
+        self._session, self._connected, self._error, self._strays = 0, False, "", 0
+        self._under_way: dict[int, Message] = {}
+        self._reports: deque[Report] = deque()
+        self._window, self._max_packet_bytes, self._retain_available = 0, 0, True
+        self._next_try_s = self._deadline_s = clock()
+        self._waker = Waker()
+
+    @property
+    def link(self) -> Link:
+        """How the connection stands."""
+        protocol = f"MQTT {_PROTOCOL_NAMES[self._protocol]}"
+        return Link(self._connected, self._session, protocol, self._error, self._strays)
+
+    @property
+    def room(self) -> int:
+        """How many more messages may be under way: the broker's window, at most `max_in_flight`."""
+        return max(0, self._window - len(self._under_way)) if self._connected else 0
+
+    def send(self, message: Message) -> None:
+        """Hand `message` to the broker."""
+        size_bytes = len(message.payload) + len(message.topic.encode()) + _PACKET_OVERHEAD_BYTES
+        if size_bytes > self._max_packet_bytes > 0:
+            detail = f"{size_bytes} bytes, the broker takes {self._max_packet_bytes}"
+            self._reports.append(Report(message.key, Outcome.REJECTED, detail))
+            return
+        if self._client is None or not self._connected:
+            self._reports.append(Report(message.key, Outcome.LOST))
+            return
+        retain = message.retain and self._retain_available
+        try:
+            info = self._client.publish(message.topic, message.payload, message.qos, retain)
+        except ValueError as fault:
+            self._reports.append(Report(message.key, Outcome.REJECTED, str(fault)))
+            return
+        if message.qos == 0:
+            self._reports.append(Report(message.key, Outcome.DELIVERED))
+        else:
+            self._under_way[info.mid] = message
+
+    def poll(self, timeout_s: float) -> list[Report]:
+        """Do what is due on the connection; return what became of messages, within `timeout_s`."""
+        now_s = self._clock()
+        if self._client is None and now_s >= self._next_try_s:
+            self._connect()
+        elif self._client is not None and not self._connected and now_s >= self._deadline_s:
+            limit = f"no CONNACK within {self._options.connect_timeout_s:g} s"
+            self._drop(limit, next_protocol=self._other())
+        if not self._reports:
+            self._wait(timeout_s)
+        self._work()
+        reports = list(self._reports)
+        self._reports.clear()
+        return reports
+
+    def wake(self) -> None:
+        """End a wait in `poll`, from any thread."""
+        self._waker.wake()
+
+    def reset(self) -> None:
+        """Give the connection up and forget what is under way."""
+        self._drop("given up after a fault of this program")
+        self._reports.clear()
+
+    def close(self) -> None:
+        """Say DISCONNECT, so that the broker keeps the will to itself, and close."""
+        client = self._client
+        if client is not None and self._connected:
+            client.on_disconnect = None
+            client.disconnect()
+            end_s = time.monotonic() + 1.0
+            while client.want_write() and client.socket() is not None and time.monotonic() < end_s:
+                self._wait(0.1)
+                client.loop_write()
+        self._forget_connection()
+        self._waker.close()
+
+    # -- the loop --
+
+    def _wait(self, timeout_s: float) -> None:
+        """Sleep until the socket, `wake` or the clock has something to do."""
+        poller = select.poll()
+        poller.register(self._waker, select.POLLIN)
+        sock = self._client.socket() if self._client is not None else None
+        if self._client is not None and sock is not None:
+            poller.register(sock, select.POLLIN | (select.POLLOUT if self._client.want_write() else 0))
+            if isinstance(sock, ssl.SSLSocket) and sock.pending():
+                timeout_s = 0.0
+        timeout_s = min(timeout_s, self._until_due_s())
+        poller.poll(max(0.0, timeout_s) * 1e3)
+        self._waker.clear()
+
+    def _until_due_s(self) -> float:
+        """Return the time to the next try, the end of the wait for CONNACK, or a look at the keep-alive."""
+        if self._client is None:
+            return self._next_try_s - self._clock()
+        return 1.0 if self._connected else min(1.0, self._deadline_s - self._clock())
+
+    def _work(self) -> None:
+        """Read, write and keep alive; paho tells by its callbacks what came of it."""
+        client = self._client
+        if client is None:
+            return
+        if isinstance(sock := client.socket(), socket.socket):
+            # A broker that collects its answers (Nagle) would wait 40 ms for each acknowledgement of ours.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        for step in (client.loop_read, client.loop_write, client.loop_misc):
+            if self._client is client:
+                step()
+        if self._client is client and client.socket() is None:
+            self._drop("the broker closed the connection")
+
+    def _connect(self) -> None:
+        """Begin a connection; blocks for name lookup, TCP and TLS, the last two within `connect_timeout_s`."""
+        client = make_client(self._options, protocol=self._protocol, tls=self._tls)
+        client.max_inflight_messages = 0xFFFF  # `room` is the bound: paho's queue is never used
+        client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
+        client.on_answer = self._on_answer
+        client.on_socket_register_write = lambda *_: None  # paho then leaves all writing to this loop
+        if self._presence is not None:
+            client.will_set(self._presence.topic, self._presence.will, qos=1, retain=True)
+        self._client = client
+        self._deadline_s = self._clock() + self._options.connect_timeout_s
+        clean: dict[str, Any] = {"clean_start": True} if self._protocol is V5 else {}
+        try:
+            client.connect(self._options.host, self._options.port, self._options.keepalive_s, **clean)
+            if isinstance(sock := client.socket(), socket.socket):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except (OSError, ValueError) as fault:
+            self._drop(getattr(fault, "strerror", None) or str(fault) or type(fault).__name__)
+
+    # -- what paho tells --
+
+    def _on_connect(
+        self,
+        client: PahoClient,
+        _data: Any,
+        _flags: ConnectFlags,
+        reason: ReasonCode,
+        given: Properties | None,
+    ) -> None:
+        if client is not self._client:
+            return
+        if reason.value != reasons.SUCCESS:
+            self._refused(reason)
+            return
+        self._connected, self._error = True, ""
+        self._session += 1
+        self._again.stands(self._clock())
+        limits: object = given  # None with 3.1.1
+        self._window = min(self._options.max_in_flight, getattr(limits, "ReceiveMaximum", 0xFFFF))
+        self._max_packet_bytes = getattr(limits, "MaximumPacketSize", 0)
+        self._retain_available = bool(getattr(limits, "RetainAvailable", 1))
+        log.info("broker %s: connected, MQTT %s", self._options.where, _PROTOCOL_NAMES[self._protocol])
+        if self._protocol is V311 and not self._said_old:
+            self._said_old = True
+            log.warning(
+                "broker %s speaks MQTT 3.1.1 only: a publish that its access list denies looks delivered",
+                self._options.where,
+            )
+
+    def _refused(self, reason: ReasonCode) -> None:
+        if self._protocol is V5 and reason.value == reasons.UNSUPPORTED_PROTOCOL:
+            self._forget_connection()
+            self._protocol, self._next_try_s = V311, self._clock()
+            log.info("broker %s refuses MQTT 5: trying 3.1.1", self._options.where)
+            return
+        self._drop(f"refused: {reason}", login_refused=reason.value in reasons.LOGIN_REFUSED)
+
+    def _on_disconnect(
+        self,
+        client: PahoClient,
+        _data: Any,
+        flags: DisconnectFlags,
+        reason: ReasonCode,
+        _given: Properties | None,
+    ) -> None:
+        if client is not self._client:
+            return
+        other = None if self._connected else self._other()
+        if not flags.is_disconnect_packet_from_server:
+            self._drop(self._how_lost(reason), next_protocol=other)
+        elif reason.value == reasons.TAKEN_OVER:
+            why = f"another client uses the same device name ({self._options.client_id})"
+            self._drop(f"{why} and took the connection: give one of them another device name", contested=True)
+        else:
+            if reason.value == reasons.PACKET_TOO_LARGE:
+                self._reject_largest(f"the broker disconnected: {reason}")
+            self._drop(f"the broker disconnected: {reason}", next_protocol=other)
+
+    def _how_lost(self, reason: ReasonCode) -> str:
+        """Return the words for a connection that ended without a DISCONNECT.
+
+        A broker that gives the connection to another client of the same name need not say so: mosquitto 2.0
+        and MQTT 3.1.1 do not. It shows by one short connection after the other.
+        """
+        lost = f"connection lost: {reason}"
+        if not self._connected or not self._again.looks_shared(self._clock()):
+            return lost
+        return (
+            f"{lost}, soon after each connect; if another client uses the same device name"
+            f" ({self._options.client_id}), give one of them another device name"
+        )
+
+    def _reject_largest(self, detail: str) -> None:
+        """Give up the largest message under way: the one that the broker did not want to see again."""
+        if self._under_way:
+            mid = max(self._under_way, key=lambda each: len(self._under_way[each].payload))
+            self._reports.append(Report(self._under_way.pop(mid).key, Outcome.REJECTED, detail))
+
+    def _on_answer(self, client: PahoClient, mid: int, code: int) -> None:
+        message = self._under_way.pop(mid, None) if client is self._client else None
+        if message is None:
+            self._strays += 1
+            log.debug("broker %s: an answer to nothing that is under way (%d)", self._options.where, mid)
+            return
+        outcome = reasons.outcome_of(code)
+        if outcome is Outcome.DELIVERED:
+            self._again.confirmed()
+        self._reports.append(Report(message.key, outcome, reasons.in_words(code)))
+
+    # -- the end of a connection --
+
+    def _drop(
+        self,
+        why: str,
+        *,
+        next_protocol: MQTTProtocolVersion | None = None,
+        contested: bool = False,
+        login_refused: bool = False,
+    ) -> None:
+        """Give the connection up, report what was under way as lost, and say when to try again.
+
+        A broker that gives no CONNACK may not know MQTT 5 (amqtt is silent): the next try is with the other.
+        A connection that stood begins with 5 again, so that a restarting broker is not taken for an old one.
+        """
+        stood, self._protocol = self._connected, next_protocol or self._first
+        now_s = self._clock()
+        wait_s = self._again.lost(now_s, contested=contested, login_refused=login_refused)
+        self._forget_connection()
+        self._next_try_s = now_s + wait_s
+        if why != self._error:
+            told = why if stood or contested else f"{why}; {fix_for(why)}"
+            log.warning("broker %s: %s; messages are kept and sent later", self._options.where, told)
+        log.debug("broker %s: next try in %.1f s", self._options.where, wait_s)
+        self._error = why
+
+    def _other(self) -> MQTTProtocolVersion:
+        """Return the version to try after one that was met with silence."""
+        return V311 if self._protocol is V5 else self._first
+
+    def _forget_connection(self) -> None:
+        client, self._client = self._client, None
+        self._connected = False
+        self._reports.extend(Report(m.key, Outcome.LOST) for m in self._under_way.values())
+        self._under_way.clear()
+        sock = client.socket() if client is not None else None
+        if sock is not None:
+            sock.close()

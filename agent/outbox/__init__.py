@@ -1,0 +1,1 @@
+"""The outbox: messages committed to disk before they are sent, kept until they are confirmed, accounted for always."""
