@@ -92,7 +92,7 @@ def _put(outbox: Outbox, rng: random.Random, p0_share: float) -> None:
     """Put an event of one of five objects: its update, or now and then its begin or end."""
     key = f"event/{rng.randrange(5)}"
     lane = Lane.P0 if rng.random() < p0_share else Lane.P1
-    note = Note(key, keep=lane is Lane.P1 or rng.random() < 0.5)
+    note = Note(key, keep=rng.random() < 0.5) if lane is Lane.P0 else None
     outbox.put(lane, "edge/dev/events/yard", lambda i: str(i).encode().ljust(_EVENT_BYTES, b"x"), note=note)
 
 
