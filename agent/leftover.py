@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -87,6 +88,14 @@ def _end(
         outbox.note(key, None)
         return False
 
+    offset_s = None
+    if not last.clock_synced and last.boot_id == identity.boot_id:
+        offset_s = utc.shift_from_s  # still not set: all its times are corrected together, when it is
+        if utc.synced:
+            last = msgspec.json.decode(
+                wire.restamp(payload, utc.utc_offset_s - _offset_s(last)), type=wire.EventMessage
+            )
+
     def encode(message_id: MessageId) -> bytes:
         now_s = time.monotonic()
         return msgspec.json.encode(
@@ -104,9 +113,15 @@ def _end(
             )
         )
 
-    outbox.put(Lane.P0, topics.events(last.camera), encode, note=Note(key, keep=False))
+    outbox.put(Lane.P0, topics.events(last.camera), encode, offset_s=offset_s, note=Note(key, keep=False))
     _tell_none(topics.state(last.camera, last.label), outbox, publisher, utc)
     return True
+
+
+def _offset_s(event: wire.EventMessage) -> float:
+    """Return UTC less CLOCK_MONOTONIC as the clocks of this boot were when `event` was told."""
+    told_s = datetime.fromisoformat(event.time.removesuffix("Z") + "+00:00").timestamp()
+    return told_s - (event.mono_ns / 1e9 - event.frame.age_ms / 1e3)
 
 
 def _tell_none(topic: str, outbox: Outbox, publisher: Publisher, utc: wire.TimeBase) -> None:

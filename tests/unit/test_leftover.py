@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +91,25 @@ def test_an_open_event_is_ended_once(tmp_path: Path) -> None:
     ends, left = _settle(tmp_path)
     assert [row["id"] for row in ends] == [end["id"]]
     assert left == {leftover.state_note(TOPICS.state("yard", "person"))}
+
+
+def test_times_before_the_clock_was_set_are_corrected(tmp_path: Path) -> None:
+    """An event of this boot that began on a clock ten years behind ends on the clock that was set since."""
+    mono_ns = round(time.monotonic() * 1e9)
+    true_s = UTC.utc_offset_s + mono_ns / 1e9
+    wrong = {
+        "start_time": wire.rfc3339(true_s - 3.2e8 - 60),
+        "time": wire.rfc3339(true_s - 3.2e8),
+        "mono_ns": mono_ns,
+        "frame": wire.FrameInfo(1, 0.1, 0.0),
+    }
+    old = msgspec.structs.replace(OPEN, **wrong, boot_id=IDENTITY.boot_id, clock_synced=False)
+    _leave(tmp_path, leftover.event_note(OPEN.event_id), msgspec.json.encode(old))
+    [end], _ = _settle(tmp_path)
+    assert end["clock_synced"]
+    begin, end_s = (datetime.fromisoformat(end[key][:-1] + "+00:00") for key in ("start_time", "end_time"))
+    assert abs(begin.timestamp() - (true_s - 60)) < 0.01
+    assert begin < end_s
 
 
 def test_an_open_event_ends_at_the_last_sign_of_life(tmp_path: Path) -> None:
