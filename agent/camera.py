@@ -121,6 +121,7 @@ class Camera:
         self._stages = CameraStages(pipeline, reporter, [self._measure, *recorders])
         self._machine = HealthMachine(time.monotonic())
         self._trusted_s = time.monotonic()
+        self._loud = logging.INFO
 
     @property
     def health(self) -> CameraHealth:
@@ -137,7 +138,7 @@ class Camera:
             inferred=stages.inferred,
             not_sampled=capture.not_sampled,
             replaced=self._mailbox.replaced,
-            suppressed=capture.suppressed,
+            suppressed=capture.suppressed + stages.suppressed,
             events=stages.events,
         )
 
@@ -158,7 +159,7 @@ class Camera:
 
     @property
     def failures(self) -> int:
-        """How often its source failed and was made anew."""
+        """How often its source failed or lost its connection."""
         return self._capture.failures
 
     def start(self, ended: Callable[[Ended], None]) -> None:
@@ -178,10 +179,10 @@ class Camera:
 
     def tick(self, now_s: float) -> None:
         """Move its state on, about once a second; a camera that can't be trusted for long loses its open events."""
-        before = self.health
-        now = self._machine.step(self._capture.signs, now_s)
+        before, signs = self.health, self._capture.signs
+        now = self._machine.step(signs, now_s)
         self._capture.trusted = now.trusted
-        if now.trusted:
+        if now.trusted or not signs.live:  # a clip is what it is
             self._trusted_s = now_s
             self._stages.find()
         elif now_s - self._trusted_s >= _LOST_S:
@@ -194,10 +195,10 @@ class Camera:
         if now.state != "ok":
             held = "" if now.trusted else ": its pictures are not used"
             # One command ends with the fault of a camera that was never there: once is enough.
-            level = logging.WARNING if self._retries or before.state != "starting" else logging.INFO
-            log.log(level, "camera %s: %s (%s)%s", name, now.state, now.detail, held)
+            self._loud = logging.WARNING if self._retries or before.state != "starting" else logging.INFO
+            log.log(self._loud, "camera %s: %s (%s)%s", name, now.state, now.detail, held)
         elif before.state != "starting":
-            log.info("camera %s: ok, after %.0f s %s", name, lasted_s, before.state)
+            log.log(self._loud, "camera %s: ok, after %.0f s %s", name, lasted_s, before.state)
 
     def close(self) -> None:
         """Let the source go; what was captured is still inferred."""
@@ -247,8 +248,15 @@ class Camera:
 
     @property
     def sampling(self) -> wire.Sampling:
-        """How often it was looked lately; from any thread."""
-        now = self._meter.report(self._capture.frame_rate_hz)
+        """How often it was looked lately, as of the last frame; from any thread."""
+        return self._sampling()
+
+    def sampling_at(self, now_s: float) -> wire.Sampling:
+        """How often it was looked until `now_s` of the monotonic clock; from any thread."""
+        return self._sampling(None if self._pace == "fastest" else now_s)
+
+    def _sampling(self, now_s: float | None = None) -> wire.Sampling:
+        now = self._meter.report(self._capture.frame_rate_hz, now_s)
         missed_s = None
         if now.miss_window_s is not None:
             missed_s = round(max(now.miss_window_s, self._capture.idle_miss_window_s), 3)

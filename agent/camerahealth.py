@@ -30,22 +30,25 @@ STARTING_S = 5.0
 """A camera that takes longer for its first answer is down, until it gives one."""
 SILENT_S, SILENT_GAPS = 4.0, 2.0
 """Without a packet for so long, and for so many of its usual gaps, a camera has stalled."""
-PICTURE_S = 6.0
-"""So long packets may come without a picture, and for twice the distance of key frames in idle."""
+PICTURE_S, KEY_S = 6.0, 30.0
+"""So long packets may come without a picture, and before the first key frame; in idle twice the distance of those."""
 WINDOW_S = 5.0
 """The rate of packets and of damage is taken over this."""
-SLOW, SLOW_FROM_HZ = 0.1, 2.0
-"""Less than this share of the usual rate is a stall, where that is at least so much: by night some go to a fifth."""
+SLOW, SLOW_FROM_HZ = 0.05, 2.0
+"""Less than this share of the usual rate is a stall, where that is at least so much: by night some go from 25/s to 1.5.
+"""
 USUAL_S = 60.0
 """How fast the usual rate follows."""
-DAMAGED = 3
-"""So many damaged packets or pictures within the window are too many."""
+DAMAGED, DAMAGED_SHARE = 3, 0.015
+"""So many damaged packets and pictures within the window are too many, and such a share of all there."""
+CALM_S = 2.0
+"""Without damage for so long it is over: before a camera counts as lost."""
 JUMP_TOLD_S = 10.0
 ENTER_S: dict[CameraState, float] = {"down": 2.0, "black": 2.0, "low_entropy": 2.0}
 """How long a fault must be there before it is the state; what is not listed has waited already."""
 LEAVE_S, DWELL_S = 2.0, 2.0
 """How long all must be well before a fault is over, and how long a fault lasts before it becomes another one."""
-LEAVE_AT_ONCE: tuple[CameraState, ...] = ("starting", "frozen", "clock_jump")
+LEAVE_AT_ONCE: tuple[CameraState, ...] = ("starting", "frozen", "clock_jump", "corrupt")
 _LONG_GAP_S, _GAPS_FROM, _GAP_MEMORY_S = 2.0, 3, 120.0
 
 
@@ -67,8 +70,9 @@ class CameraHealth:
 class Signs:
     """What is known of a camera at one moment; the counts only ever grow, but for a new source.
 
-    `damaged` counts packets and pictures; `rare_s` is how far apart pictures may be in idle. A source that is
-    not `live` (a clip) can only start, be ok, and be down.
+    `damaged` counts packets and pictures; `rare_s` is how far apart pictures may be in idle; while `awaiting_key`
+    there can be none before the next key frame. A source that is not `live` (a clip) can only start, be ok, and
+    be down.
     """
 
     link: LinkState
@@ -78,6 +82,7 @@ class Signs:
     damaged: int = 0
     clock_jumps: int = 0
     rare_s: float = 0.0
+    awaiting_key: bool = False
     flaw: Flaw = SOUND
 
 
@@ -90,6 +95,7 @@ class HealthMachine:
         self._signs: Signs | None = None
         self._flow, self._pictures = _Flow(now_s), _Flow(now_s)
         self._damage: deque[tuple[float, int]] = deque()
+        self._damaged_s = float("-inf")
         self._jumped_s = float("-inf")
         self._awaited = 0
         self._good_s: float | None = None
@@ -103,7 +109,7 @@ class HealthMachine:
         if seen is not None:
             state, detail = seen
             if state == "ok":
-                self._be_well(now_s)
+                self._be_well(now_s, live=signs.live)
             else:
                 self._suffer(state, detail, now_s)
         return self.health
@@ -120,6 +126,7 @@ class HealthMachine:
             return
         if signs.damaged > last.damaged:
             self._damage.append((now_s, signs.damaged - last.damaged))
+            self._damaged_s = now_s
         while self._damage and self._damage[0][0] <= now_s - WINDOW_S:
             self._damage.popleft()
         if signs.clock_jumps > last.clock_jumps:
@@ -145,9 +152,10 @@ class HealthMachine:
         limit_s = self._flow.limit_s
         if self._flow.quiet_s(now_s) >= limit_s:
             return "stalled", "connected, and nothing comes"
-        if sum(count for _, count in self._damage) >= DAMAGED:
+        if self._is_corrupt(now_s):
             return "corrupt", "damaged packets"
-        if self._pictures.quiet_s(now_s) >= max(PICTURE_S, limit_s, 2 * signs.rare_s):
+        picture_s = KEY_S if signs.awaiting_key else PICTURE_S
+        if self._pictures.quiet_s(now_s) >= max(picture_s, limit_s, 2 * signs.rare_s):
             return "stalled", "packets come, and no picture"
         if self._flow.slow(now_s):
             return "stalled", "far fewer packets than usual"
@@ -159,11 +167,18 @@ class HealthMachine:
             return "clock_jump", "its timestamps jumped"
         return "ok", ""
 
-    def _be_well(self, now_s: float) -> None:
+    def _is_corrupt(self, now_s: float) -> bool:
+        """Tell whether too much is damaged; once it is, until nothing was for a while."""
+        if now_s - self._damaged_s >= CALM_S:
+            return False
+        few = max(DAMAGED, DAMAGED_SHARE * self._flow.grown)
+        return self.health.state == "corrupt" or sum(count for _, count in self._damage) >= few
+
+    def _be_well(self, now_s: float, *, live: bool) -> None:
         self._bad_s = None
         if self._good_s is None:
             self._good_s = now_s
-        at_once = self.health.state in LEAVE_AT_ONCE
+        at_once = self.health.state in LEAVE_AT_ONCE or not live
         if self.health.state != "ok" and (at_once or now_s - self._good_s >= LEAVE_S):
             self.health = CameraHealth("ok", now_s)
 
@@ -210,6 +225,11 @@ class _Flow:
     def quiet_s(self, now_s: float) -> float:
         """Return for how long it has not grown."""
         return now_s - self._grown_s
+
+    @property
+    def grown(self) -> int:
+        """How much it has grown within the window."""
+        return max(0, self._recent[-1][1] - self._recent[0][1])
 
     @property
     def limit_s(self) -> float:

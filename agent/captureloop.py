@@ -62,13 +62,14 @@ class Capture:
         self._away: LinkState | None = None
         self._pictures = PictureWatch()
         self.trusted = True
-        self.not_sampled = self.suppressed = self.failures = self._frames_before = 0
+        self.not_sampled = self.suppressed = 0
+        self._frames_before = self._failures_before = 0
 
     @property
     def frame_rate_hz(self) -> float:
-        """Frames per second of the source; 0.0 while unknown."""
+        """Frames per second of the source; 0.0 while unknown, and while it is away."""
         source = self._source
-        return source.frame_rate_hz if source else 0.0
+        return source.frame_rate_hz if source and self.signs.link.kind == "up" else 0.0
 
     @property
     def idle_miss_window_s(self) -> float:
@@ -82,6 +83,13 @@ class Capture:
         with self._lock:
             reading = self._source.stats.frames if self._source and self._reading else 0
             return self._frames_before + reading
+
+    @property
+    def failures(self) -> int:
+        """How often a source failed or lost its connection so far."""
+        with self._lock:
+            reading = self._source.stats.losses if self._source and self._reading else 0
+            return self._failures_before + reading
 
     @property
     def signs(self) -> Signs:
@@ -98,6 +106,7 @@ class Capture:
             damaged=stats.undecodable_packets + stats.corrupt_frames,
             clock_jumps=stats.clock_jumps,
             rare_s=stats.miss_window_s,
+            awaiting_key=stats.awaiting_key,
             flaw=self._pictures.flaw,
         )
 
@@ -141,7 +150,7 @@ class Capture:
             source.open()
             self._opened_s, self._away = time.monotonic(), None
             if self._told:
-                log.info("camera %s: works again", self._name)
+                log.warning("camera %s: works again", self._name)
                 self._told = ""
             for frame in source.frames():
                 if source.live and not self._believes(frame):
@@ -153,7 +162,9 @@ class Capture:
         finally:
             source.close()
             with self._lock:
-                self._frames_before, self._reading = self._frames_before + source.stats.frames, False
+                self._frames_before += source.stats.frames
+                self._failures_before += source.stats.losses
+                self._reading = False
             log.debug("camera %s: %s", self._name, source.stats)
 
     def _believes(self, frame: Frame) -> bool:
@@ -164,7 +175,8 @@ class Capture:
         if time.monotonic() - self._opened_s >= _WORKED_S:
             retry.reset()
         self._opened_s, self._away = inf, away(fault)
-        self.failures += 1
+        with self._lock:
+            self._failures_before += 1
         text = str(fault).removeprefix(f"camera {self._name}: ")
         if not isinstance(fault, AgentError):  # of ours or of a library: the other cameras go on
             text = f"{type(fault).__name__}: {text}"

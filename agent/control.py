@@ -27,7 +27,9 @@ MAX_REQUEST_BYTES = 4096
 MAX_ANSWER_BYTES = 1 << 20
 _MODE = 0o660
 _TALK_S = 2.0
-"""For one client, from its first byte to our last: one after the other is served."""
+"""For one client, from its first byte to our last."""
+_CLIENTS = 16
+"""So many are served at the same time."""
 _PATIENCE_S = 5.0
 _REST_S = 1.0
 _BACKLOG = 8
@@ -40,19 +42,21 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Control:
-    """Answers on `folder`/control.sock, in a thread of its own; `operations` give the document for each `op`.
+    """Answers on `folder`/control.sock, each client in a thread; `operations` give the document for each `op`.
 
-    The socket of a process that has died is replaced. Raises TryAgain when another agent answers there,
-    CannotCreate when there can be no socket.
+    The folder is made where there is none, and the socket of a process that has died is replaced. Raises TryAgain
+    when another agent answers there, CannotCreate when there can be no socket.
     """
 
     def __init__(self, folder: Path, operations: Mapping[str, Callable[[], object]]) -> None:
         self._operations, self._folder = operations, folder
         self._stopping = threading.Event()
+        self._free = threading.Semaphore(_CLIENTS)
         self._thread = threading.Thread(target=self._serve, name="control", daemon=True)
 
     def __enter__(self) -> Self:
         try:
+            self._folder.mkdir(parents=True, exist_ok=True)
             with _short(self._folder) as place:
                 if _answers(place / SOCKET):
                     fix = "give each agent a state directory of its own"
@@ -76,13 +80,23 @@ class Control:
 
     def _serve(self) -> None:
         while not self._stopping.is_set():
+            if not self._free.acquire(timeout=_REST_S):
+                continue
             try:
                 link, _ = self._listener.accept()
-            except OSError:  # the end, or no descriptor is free
+                threading.Thread(
+                    target=self._client, args=(link,), name="control client", daemon=True
+                ).start()
+            except (OSError, RuntimeError):  # the end, or no descriptor or thread is free
+                self._free.release()
                 self._stopping.wait(_REST_S)
-                continue
+
+    def _client(self, link: socket.socket) -> None:
+        try:
             with link, contextlib.suppress(OSError):
                 self._talk(link)
+        finally:
+            self._free.release()
 
     def _talk(self, link: socket.socket) -> None:
         deadline_s = time.monotonic() + _TALK_S
@@ -113,7 +127,7 @@ def socket_folder(state_dir: Path, environ: Mapping[str, str]) -> Path:
 def ask(folder: Path, op: str) -> bytes:
     """Return what the agent answers on the socket in `folder`: a JSON document.
 
-    Raises ServiceAway where no agent answers, or not in time; NotPermitted.
+    Raises ServiceAway where no agent answers, or one does not in time; NotPermitted.
     """
     what = f"no agent answers on {folder / SOCKET}"
     fix = "start it, or name its state directory with --state"
@@ -127,6 +141,9 @@ def ask(folder: Path, op: str) -> bytes:
     except PermissionError as error:
         fix = "run it as the agent's user, or as one of its group"
         raise NotPermitted(f"control socket {folder / SOCKET}", seen=error.strerror, fix=fix) from None
+    except TimeoutError:
+        hangs = f"an agent is there and does not answer within {_PATIENCE_S:g} s on {folder / SOCKET}"
+        raise ServiceAway(hangs, fix="it hangs: restart it") from None
     except OSError as error:
         raise ServiceAway(what, seen=error.strerror or error, fix=fix) from None
     if not answer.endswith(b"\n"):

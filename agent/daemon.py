@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import faulthandler
 import logging
 import os
 import queue
 import sys
+import threading
 import time
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from math import inf
@@ -20,6 +21,7 @@ from agent.camera import CameraOptions, Ended
 from agent.control import Control, socket_folder
 from agent.engines import Engines
 from agent.errors import AgentError, IOFault, TryAgain
+from agent.lastwords import LastWords, stopped_within
 from agent.monitor import Monitor
 from agent.outlet import open_outlet
 from agent.reporting import DetectionLog, MotLog
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from agent.config import Config
     from agent.mqtt.options import MqttOptions
     from agent.outlet import Outlet
+    from agent.payloads import LastEnd
     from agent.pipeline import Result
 
 log = logging.getLogger(__name__)
@@ -48,8 +51,8 @@ _AWAY_S = 1.0
 _RELOAD_DRAIN_S, _STOP_DRAIN_S = 1.0, 3.0
 """Longest drains when it is not the end of a clip: what is left goes out after the next start."""
 
-Happening = str | Ended | BaseException
-"""What the main thread waits for: the name of a signal, a camera's end, a fault of an engine."""
+Happening = str | Ended | BaseException | Future[None]
+"""What the main thread waits for: the name of a signal, a camera's end, a fault of an engine, models loaded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,15 +80,16 @@ def run(options: RunOptions, recorders: Sequence[Callable[[Result], None]] = ())
     Raises AgentError; TryAgain when messages are left for the next start.
     """
     sys.setswitchinterval(GIL_SWITCH_S)
-    if sys.stderr is not None and not faulthandler.is_enabled():
-        faulthandler.enable()  # the watchdog's SIGABRT then leaves the stacks of all threads
     happenings: queue.SimpleQueue[Happening] = queue.SimpleQueue()
     systemd = Systemd()
-    with signals_into(happenings, reload=options.reload is not None):
+    folder = _state_dir(options) if options.reload is not None else None
+    with signals_into(happenings, reload=options.reload is not None), LastWords(folder) as words, systemd:
+        if systemd.manages and stopped_within(words.wait_s, happenings, systemd):
+            return
         following: RunOptions | None = options
         good: RunOptions | None = None
         while following is not None:
-            service = _Service(following, recorders, happenings, systemd)
+            service = _Service(following, recorders, happenings, systemd, words)
             try:
                 following, good = service.run(), service.options
                 if following is not None:
@@ -115,26 +119,31 @@ class _Service:
         recorders: Sequence[Callable[[Result], None]],
         happenings: queue.SimpleQueue[Happening],
         systemd: Systemd,
+        words: LastWords,
     ) -> None:
         self.options, self._recorders, self._happenings = options, recorders, happenings
-        self._systemd, self._throttle = systemd, Throttle()
+        self._systemd, self._throttle, self._words = systemd, Throttle(), words
         self.started = False
         self._late_fault: BaseException | None = None
 
     def run(self) -> RunOptions | None:
         """Run to the end; return what is to run instead, if that is why it ended. Raises AgentError."""
         options = self.options
+        self._systemd.busy("starting: models and outbox are opened")
         with ExitStack() as stack:
             engines = stack.enter_context(
                 Engines(threads=options.threads, eager=options.pace == "fastest", tell=self._happenings.put)
             )
-            check_cameras(complete(options.config), engines)
-            outlet = stack.enter_context(_outlet(options))
+            if self._stopped_while_loading(options, engines):
+                self._systemd.stopping("shutdown")
+                return None
+            outlet = stack.enter_context(_outlet(options, self._words.last))
             watch = self._watch(engines, outlet, stack)
             watch.apply(complete(options.config))
             self.started = True
+            self._systemd.reloaded()
             monitor = self._watched(watch, engines, outlet, stack)
-            end = self._until_end(watch)
+            end = self._until_end(watch, engines)
             monitor.leave()
             if end.following is None:
                 self._systemd.stopping(end.reason)
@@ -169,15 +178,22 @@ class _Service:
     def _watched(self, watch: Watch, engines: Engines, outlet: Outlet, stack: ExitStack) -> Monitor:
         """Have the agent judged once a second, and those answered who ask, until `stack` is closed."""
         state_dir = _state_dir(self.options).absolute()
+        stack.callback(self._systemd.busy, "reloading: the configuration before is left")
         monitor = stack.enter_context(
             Monitor(
-                watch, engines, outlet, state_dir=state_dir, systemd=self._systemd, throttle=self._throttle
+                watch,
+                engines,
+                outlet,
+                state_dir=state_dir,
+                systemd=self._systemd,
+                throttle=self._throttle,
+                words=self._words,
             )
         )
         try:
             stack.enter_context(Control(socket_folder(state_dir, os.environ), {"status": monitor.status}))
         except AgentError as fault:
-            log.info("`edge-agent status` will find nobody: %s", fault)
+            log.warning("`edge-agent status` can't ask this agent: %s", fault)
         if (address := self.options.config.metrics.address) is not None:
             from agent.metrics.endpoint import Endpoint  # who is not asked needs no prometheus-client
 
@@ -187,17 +203,43 @@ class _Service:
                 log.error("no metrics: %s", fault)
         return monitor
 
-    def _until_end(self, watch: Watch) -> _End:
+    def _stopped_while_loading(self, options: RunOptions, engines: Engines) -> bool:
+        """Open the models of `options` and try its settings; return whether a stop was asked for meanwhile.
+
+        Models take long: a stop does not wait for them. Whatever else happens is left for later. Raises AgentError.
+        """
+        loaded: Future[None] = Future()
+
+        def load() -> None:
+            try:
+                check_cameras(complete(options.config), engines)
+                loaded.set_result(None)
+            except BaseException as fault:  # noqa: BLE001  it is raised in the main thread
+                loaded.set_exception(fault)
+            self._happenings.put(loaded)
+
+        threading.Thread(target=load, name="loading", daemon=True).start()
+        later: list[Happening] = []
+        while (what := self._happenings.get()) is not loaded:
+            if isinstance(what, str) and what != RELOAD.name:
+                return True
+            later.append(what)
+        for what in later:
+            self._happenings.put(what)
+        loaded.result()
+        return False
+
+    def _until_end(self, watch: Watch, engines: Engines) -> _End:
         while True:
             what = self._happenings.get()
             if what == RELOAD.name and self.options.reload is not None:
-                if (following := self._reload(watch, self.options.reload)) is not None:
-                    return _End("reload", following=following)
+                if (end := self._reload(watch, engines, self.options.reload)) is not None:
+                    return end
             elif isinstance(what, str):
                 return _End("shutdown")
             elif isinstance(what, BaseException):
                 return _End("failed", fault=what)
-            elif what.camera in watch.cameras:
+            elif isinstance(what, Ended) and what.camera in watch.cameras:
                 if what.fault is not None:
                     return _End("failed", fault=what.fault)
                 if (refused := watch.stop([what.camera], "end_of_stream")) and self.options.reload is None:
@@ -205,19 +247,24 @@ class _Service:
                 if not watch.cameras:
                     return _End("end_of_stream")
 
-    def _reload(self, watch: Watch, load: Callable[[], RunOptions]) -> RunOptions | None:
-        """Take on new cameras; return the new options when more than cameras is new. A bad file changes nothing."""
+    def _reload(self, watch: Watch, engines: Engines, load: Callable[[], RunOptions]) -> _End | None:
+        """Take on new cameras; return an end when more than these is new, or at a stop. A bad file changes nothing."""
         self._systemd.reloading()
         try:
             options = load()
             if _fixed(options) != _fixed(self.options):
-                return options
+                return _End("reload", following=options)
+            if self._stopped_while_loading(options, engines):
+                return _End("shutdown")
             done = watch.apply(complete(options.config))
         except AgentError as fault:
             log.error("reload: %s (the configuration before it stays)", fault)
+            engines.keep({bundle_path(camera.config) for camera in watch.cameras})
+            self._systemd.reloaded()
             return None
         self.options = options
-        log.info("reloaded: %s", done)
+        self._systemd.reloaded()
+        log.warning("reloaded: %s", done)
         return None
 
     def _drain(self, outlet: Outlet, end: _End, drain_s: float) -> bool:
@@ -267,7 +314,7 @@ def _undelivered(options: RunOptions, waiting: int, reason: str) -> AgentError:
     return TryAgain(what, seen=f"{waiting} of this run", fix=fix)
 
 
-def _outlet(options: RunOptions) -> AbstractContextManager[Outlet]:
+def _outlet(options: RunOptions, last_end: LastEnd | None) -> AbstractContextManager[Outlet]:
     config = options.config
     return open_outlet(
         device=config.device or "edge",
@@ -277,6 +324,7 @@ def _outlet(options: RunOptions) -> AbstractContextManager[Outlet]:
         state_dir=_state_dir(options),
         max_bytes=config.outbox.max_mbytes << 20,
         sd_saver=config.outbox.sd_saver,
+        last_end=last_end,
     )
 
 

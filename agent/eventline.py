@@ -14,7 +14,10 @@ _STYLES = {"new": "bold green", "update": "cyan", "end": "magenta"}
 
 
 def event_line(event: EventMessage) -> Text:
-    """Return `event` as one line: time, type, label, score, track, zones, life span, age of the frame."""
+    """Return `event` as one line: time, type, label, score, track, zones, life span, age of the frame.
+
+    The reason of an end is told unless the object simply left.
+    """
     moment = datetime.fromisoformat(event.time.replace("Z", "+00:00")).astimezone()
     style = _STYLES[event.type]
     line = Text.assemble(
@@ -27,6 +30,8 @@ def event_line(event: EventMessage) -> Text:
         line.append(f"  in {', '.join(event.zones)}")
     if event.end_time is not None:
         line.append(f"  was here {seconds_between(event.start_time, event.end_time):.1f} s")
+        if event.reason and event.reason != "lost":
+            line.append(f" ({event.reason})")
     elif event.stationary:
         line.append("  stationary")
     return line.append(f"  frame was {event.frame.age_ms:.0f} ms old", "dim")

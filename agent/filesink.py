@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 import random
-import stat
 import sys
 import threading
 import time
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 import msgspec
 
 from agent import wire
+from agent.appending import append, open_to_append
 from agent.backoff import Backoff
 from agent.errors import CannotCreate
 from agent.transport import Link, Message, Outcome, Report
@@ -41,7 +40,6 @@ class FileTransport:
         except OSError as fault:
             fix = "give a path that can be written"
             raise CannotCreate(f"can't write to {self._name}", seen=fault.strerror, fix=fix) from fault
-        self._regular = stat.S_ISREG(os.fstat(self._file.fileno()).st_mode)
         self._pending: list[Message] = []
         self._backoff = Backoff(first_s=1.0, max_s=30.0, rng=random.Random())  # noqa: S311 - jitter
         self._error, self._retry_s = "", 0.0
@@ -71,7 +69,7 @@ class FileTransport:
         sent, self._pending = self._pending, []
         lines = b"".join(m.payload + b"\n" for m in sent if "/events/" in m.topic)
         try:
-            self._append(lines)
+            append(self._file, lines)
         except OSError as fault:
             self._error = f"{self._name}: {fault.strerror}"
             self._retry_s = time.monotonic() + self._backoff.next_s()
@@ -95,23 +93,6 @@ class FileTransport:
         if not self._file.closed and self._file is not sys.stdout.buffer:
             self._file.close()
 
-    def _append(self, data: bytes) -> None:
-        """Write all of `data` and have it on disk, or leave the file as it was. Raises OSError."""
-        if not data:
-            return
-        end = os.fstat(self._file.fileno()).st_size
-        view = memoryview(data)
-        try:
-            while view:
-                view = view[self._file.write(view) :]
-            self._file.flush()
-            if self._regular:
-                os.fsync(self._file.fileno())
-        except OSError:
-            if self._regular:
-                os.ftruncate(self._file.fileno(), end)
-            raise
-
 
 def _gap_line(payload: bytes) -> str:
     """Return in words what the gap report `payload` tells; one that can't be read is shown as it is."""
@@ -124,12 +105,7 @@ def _gap_line(payload: bytes) -> str:
 
 
 def _open(path: Path | Literal["-"]) -> BinaryIO:
-    """Return the file, opened to append and unbuffered; a line that a crash cut short is ended first."""
+    """Return the file, opened to append."""
     if path == "-":
         return sys.stdout.buffer
-    file = path.open("ab+", buffering=0)
-    if file.seekable() and file.seek(0, os.SEEK_END):
-        file.seek(-1, os.SEEK_END)
-        if file.read(1) != b"\n":
-            file.write(b"\n")
-    return file
+    return open_to_append(path)

@@ -15,7 +15,7 @@ import msgspec
 from agent import __version__, clock, wire
 from agent.hardware import Throttling, read_throttling
 from agent.health import Verdict, judge
-from agent.heartbeat import Beat
+from agent.heartbeat import ROUND_S, Beat, Pauses
 from agent.metrics.stats import values
 from agent.outbox.ledger import Lane
 from agent.sampled import take_snapshot
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from agent.camerahealth import CameraHealth
     from agent.engines import Engines
+    from agent.lastwords import LastWords
     from agent.metrics import Snapshot
     from agent.outlet import Outlet
     from agent.systemd import Systemd
@@ -39,7 +40,7 @@ log = logging.getLogger(__name__)
 
 STARTED_S = time.monotonic()
 """When this process loaded the agent."""
-PERIOD_S = 1.0
+PERIOD_S = ROUND_S
 STATS_S = 30.0
 _END_S = 5.0
 """Longest wait for the thread at the end."""
@@ -57,11 +58,12 @@ class Monitor:
         state_dir: Path,
         systemd: Systemd,
         throttle: Throttle,
+        words: LastWords,
     ) -> None:
         self._watch, self._engines, self._outlet = watch, engines, outlet
-        self._state_dir, self._systemd, self._throttle = state_dir, systemd, throttle
+        self._state_dir, self._systemd, self._throttle, self._words = state_dir, systemd, throttle, words
         self._throttling, self._stats_s = Throttling(), 0.0
-        self._beat = Beat()
+        self._beat, self._pauses = Beat(), Pauses()
         self._told: object = None
         self._faults: set[str] = set()
         self._leaving = False
@@ -95,6 +97,7 @@ class Monitor:
             throttling=self._throttling,
             budget=self._throttle.budget,
             uptime_s=round(now_s - STARTED_S, 1),
+            now_s=now_s,
         )
 
     def status(self) -> Status:
@@ -147,6 +150,7 @@ class Monitor:
     def _run(self) -> None:
         while True:
             now_s = time.monotonic()
+            self._pauses.round(now_s)
             self._beat.begin("look around", now_s)
             if not self._leaving:
                 self._guard("look at heat and power", partial(self._look_at_device, now_s))
@@ -203,6 +207,7 @@ class Monitor:
         settled = all(health.state != "starting" for health in self._watch.health().values())
         overdue_s = max((now_s - beat.since_s - beat.deadline_s for beat in verdict.stuck), default=0.0)
         ready = settled or self._watch.inferred > 0
+        self._words.look(verdict.state, verdict.reasons, now_s)
         self._systemd.look(verdict.state, verdict.reasons, ready=ready, overdue_s=overdue_s)
 
     def _tell(self, now_s: float) -> None:
@@ -243,7 +248,7 @@ class Monitor:
         ]
         publisher = replace(outlet.publisher.state, connected=connected)
         return judge(
-            beats,
+            map(self._pauses.without, beats),
             cameras=cameras,
             publisher=publisher,
             outbox=outlet.outbox.state,

@@ -55,11 +55,13 @@ def open_outlet(
     state_dir: Path,
     max_bytes: int = 64 << 20,
     sd_saver: bool = False,
+    last_end: wire.LastEnd | None = None,
 ) -> Iterator[Outlet]:
     """Open the way to `broker`, or without one to the JSONL file `sink` ("-": standard output).
 
     What waits for a broker must not end up in a file: each file sink has an outbox of its own. Events that the
-    run before left open are ended. Raises CannotCreate, TryAgain (another agent has this outbox), BadConfig.
+    run before left open are ended; births tell of its `last_end`. Raises CannotCreate, TryAgain (another agent
+    has this outbox), BadConfig.
     """
     topics, identity = Topics.of(device, root=topic_root), wire.Identity(device, wire.boot_id())
     clock.look()
@@ -79,7 +81,11 @@ def open_outlet(
         presence = Presence(
             topics.status,
             birth=lambda: wire.encode_birth(
-                identity, version=__version__, epoch=outbox.epoch, previous=outbox.previous
+                identity,
+                version=__version__,
+                epoch=outbox.epoch,
+                previous=outbox.previous,
+                last_end=last_end,
             ),
             will=wire.encode_offline(identity, version=__version__, epoch=outbox.epoch),
         )

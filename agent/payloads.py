@@ -17,6 +17,8 @@ Time = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$", 
 Name = Annotated[str, Meta(min_length=1, max_length=NAME_BYTES, pattern="^[^/+#$]*$")]
 Lane = Literal["GAP", "P0", "P1", "P2"]
 Verdict = Literal["ok", "degraded", "stuck"]
+EndReason = Literal["aborted", "crashed", "fault", "killed"]
+DETAIL_BYTES: Final = 2048
 
 
 class FrameInfo(msgspec.Struct, frozen=True):
@@ -82,6 +84,18 @@ class Previous(msgspec.Struct, frozen=True):
     last_seq: dict[Lane, Count]
 
 
+class LastEnd(msgspec.Struct, frozen=True):
+    """The bad end of the run before this one, and what it could still say: what hung, the fault, its threads' stacks.
+
+    aborted: by the watchdog, or by a library; crashed: another fatal signal; fault: one that Python knew; killed: by
+    kill -9, for memory, or with the power, `time` being its last sign of life.
+    """
+
+    reason: EndReason
+    time: Time
+    detail: Annotated[str, Meta(max_length=DETAIL_BYTES)]
+
+
 class Status(msgspec.Struct, frozen=True):
     """Birth (online) and last will (offline), retained."""
 
@@ -92,6 +106,7 @@ class Status(msgspec.Struct, frozen=True):
     version: str
     epoch: str
     previous: Previous | None = None
+    last_end: LastEnd | None = None
 
 
 class StateMessage(msgspec.Struct, frozen=True):

@@ -30,6 +30,8 @@ SAME, EXACT = 0.35, 0.02
 
 x264 made at least 0.41 of a still scene with noise of 0.2 levels, at crf 23 to 45 and 100 to 800 kbit/s. After a
 freeze it goes on refining the same picture: for 4 to 9 s at constant quality, longer at a low or constant bit rate.
+Where every picture is a key frame (MJPEG, raw) the same picture is the same to the last bit; MJPEG made 0.1 of a still
+scene with noise of 0.5 levels.
 """
 SURE, SURE_OF = 2, 4
 """So many of the last differences of key frames must be that small, one of the last two among them; an exact one
@@ -45,7 +47,7 @@ _DARK = 40.0
 _TINT = 20.0
 """How far the chroma of a dark picture may be from grey."""
 _GREY, _EMPTY_CHROMA = 128, 16
-_EMPTY_SHARE, _GREY_SHARE = 0.25, 0.5
+_EMPTY_SHARE, _GREY_SHARE, _GREY_PARTS = 0.25, 0.5, 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +88,14 @@ def flaw_of(sample: Sample) -> Flaw:
 
     Structure is how much the means of 9 x 16 parts differ beyond what the noise within them explains. U and V
     near 0 lie outside of all colours a camera can give: such parts were never decoded. FFmpeg fills in
-    references that it lost with 128.
+    references that it lost with 128, to the last bit: no wall in infrared light is that even.
     """
     luma = sample.luma
     if sample.chroma is not None:
         u, v = sample.chroma
         if np.count_nonzero((u < _EMPTY_CHROMA) & (v < _EMPTY_CHROMA)) >= _EMPTY_SHARE * u.size:
             return GREEN
-        if min(map(_share_of_grey, (luma, u, v))) >= _GREY_SHARE:
+        if min(map(_share_of_grey, (luma, u, v))) >= _GREY_SHARE and _empty_parts(luma) >= _GREY_PARTS:
             return GREY
     if min(luma.shape) < _COLUMNS or _structured(luma):
         return SOUND
@@ -111,12 +113,14 @@ class PictureWatch:
         self.flaw = SOUND
         self._looked_s = self._key_s = float("-inf")
         self._key: Points | None = None
+        self._predicted = False
         self._still_since_s = 0.0
         self._same: deque[int] = deque(maxlen=SURE_OF)
 
     def see(self, picture: av.VideoFrame, now_s: float) -> None:
         """Note the next picture; afterwards `flaw` is what the last one that was looked at has."""
         key = picture.pict_type not in (PictureType.P, PictureType.B)
+        self._predicted |= not key
         if 0 <= now_s - self._looked_s < LOOK_S and not (key and now_s - self._key_s >= KEY_S):
             return
         self._looked_s = now_s
@@ -131,7 +135,8 @@ class PictureWatch:
     def _is_frozen(self, luma: Points, now_s: float, *, key: bool) -> bool:
         """Compare with the key frame before; go on with this one if it is one."""
         mean, most = _difference(luma, self._key)
-        still = most <= MOVED and now_s >= self._still_since_s
+        alike = most <= MOVED if self._predicted else mean == 0
+        still = alike and now_s >= self._still_since_s
         if not still:
             self._still_since_s = now_s
         if not still or (key and mean > OTHER):
@@ -156,6 +161,10 @@ def _difference(luma: Points, other: Points | None) -> tuple[float, float]:
 
 def _share_of_grey(points: Points) -> float:
     return float(np.count_nonzero((points >= _GREY - 1) & (points <= _GREY + 1)) / points.size)
+
+
+def _empty_parts(luma: Points) -> float:
+    return float((_parts(luma) == _GREY).all(axis=1).mean())
 
 
 def _structured(luma: Points) -> bool:

@@ -26,15 +26,16 @@ def take_snapshot(
     throttling: Throttling,
     budget: Budget,
     uptime_s: float,
+    now_s: float,
 ) -> Snapshot:
-    """Return the agent as it is now; from any thread."""
+    """Return the agent as it is now, at `now_s` of the monotonic clock; from any thread."""
     return Snapshot(
         version=__version__,
         device=outlet.identity.device,
         uptime_s=uptime_s,
         verdict=verdict,
         clock_synced=clock.clock_synced(),
-        cameras=tuple(_camera(camera) for camera in watch.cameras),
+        cameras=tuple(_camera(camera, now_s) for camera in watch.cameras),
         engines=tuple(_engine(room) for room in engines.rooms),
         lanes=outlet.outbox.counts(),
         outbox=outlet.outbox.state,
@@ -45,8 +46,8 @@ def take_snapshot(
     )
 
 
-def _camera(camera: Camera) -> CameraSample:
-    did, sampling = camera.numbers, camera.sampling
+def _camera(camera: Camera, now_s: float) -> CameraSample:
+    did, sampling = camera.numbers, camera.sampling_at(now_s)
     return CameraSample(
         name=camera.config.name,
         state=camera.health.state,

@@ -186,12 +186,23 @@ class RateMeter:
         while time_s - self._done[0][0] > self._window_s:
             self._done.popleft()
 
-    def report(self, source_hz: float) -> SamplingReport:
-        """Return the rate, and as miss window the bound, or the worst gap where that was wider; from any thread."""
+    def report(self, source_hz: float, now_s: float | None = None) -> SamplingReport:
+        """Return the rate, and as miss window the bound, or the worst gap where that was wider; from any thread.
+
+        They are as of `now_s` of the logic clock, by default of the last frame: what has not come since then
+        counts once it is later than usual.
+        """
         done = list(self._done)  # in one go: another thread may be in `inferred`
+        late_s = now_s - done[-1][0] if now_s is not None and done else 0.0
+        if now_s is not None:
+            done = [each for each in done if now_s - each[0] <= self._window_s]
         span_s = done[-1][0] - done[0][0] if done else 0.0
+        if now_s is not None and len(done) > 1:
+            usual_s = span_s / (len(done) - 1)
+            span_s = max(span_s, now_s - done[0][0] - usual_s)
         slowest_s = max((took_s for _, _, took_s in done), default=0.0)
         worst_s = max((gap_s for _, gap_s, _ in done), default=0.0)
+        worst_s = max(worst_s, late_s)
         window_s = max(miss_window_s(self._options, source_hz, slowest_s, self._budget()), worst_s)
         effective_hz = (len(done) - 1) / span_s if span_s > 0 else 0.0
         return SamplingReport(self._options.mode, effective_hz, window_s if isfinite(window_s) else None)

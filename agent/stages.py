@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from agent.histogram import Histogram
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from agent.messages import Frame, Geometry, ModelInput
+    from agent.messages import Event, Frame, Geometry, ModelInput
     from agent.pipeline import Pipeline, Result
     from agent.reporting import EventReporter
 
@@ -40,8 +41,9 @@ class CameraStages:
         self._last: tuple[FrameFacts, float] | None = None
         self._lock = threading.Lock()
         self._lost = False
+        self._untold: deque[tuple[FrameFacts, float, list[Event]]] = deque()
         self._watchful = False
-        self.inferred = 0
+        self.inferred = self.suppressed = 0
         self.events = 0
         self.age = Histogram()
 
@@ -54,10 +56,12 @@ class CameraStages:
         return self._pipeline.prepare(frame)
 
     def finish(self, frame: Frame, geometry: Geometry, outputs: Sequence[NDArray[Any]]) -> None:
-        """Decide on the frame, and report; a frame of a camera that was lost meanwhile is left. Raises AgentError."""
+        """Decide on the frame, and report; one of a camera that was lost meanwhile is suppressed. Raises AgentError."""
         with self._lock:
             if self._lost:
+                self.suppressed += 1
                 return
+            self._tell()
             result = self._pipeline.finish(frame, geometry, outputs)
             facts = FrameFacts.of(frame)
             self._last = facts, frame.time_s
@@ -73,8 +77,9 @@ class CameraStages:
         """End every open event, once, for the camera can't be trusted; finish no frame until `find`."""
         with self._lock:
             if not self._lost:
-                self._lost = True
                 self._end(CAMERA_LOST, now_s)
+                self._lost = True
+            self._tell()
 
     def find(self) -> None:
         """Go on: the camera is trusted again."""
@@ -84,6 +89,7 @@ class CameraStages:
         """End every open event at the time of the last frame."""
         with self._lock:
             self._end(reason)
+            self._tell()
 
     def _end(self, reason: str, now_s: float | None = None) -> None:
         if self._last is None:
@@ -93,4 +99,12 @@ class CameraStages:
         events = self._pipeline.close(time_s, reason)
         self._watchful = False
         self.events += len(events)
-        self._reporter.report(facts, time_s, events, self._pipeline.counts())
+        self._untold.extend((facts, time_s, [event]) for event in events)
+        if not events:
+            self._untold.append((facts, time_s, []))
+
+    def _tell(self) -> None:
+        """Report the ends; what could not be is kept for the next time."""
+        while self._untold:
+            self._reporter.report(*self._untold[0], self._pipeline.counts())
+            self._untold.popleft()

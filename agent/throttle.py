@@ -17,7 +17,8 @@ LOWER_S = 10.0
 RAISE_S, MAX_RAISE_S = 60.0, 960.0
 """How long all must be well before a step up: the first, and after steps up that did not last."""
 LASTING_S = 600.0
-"""A step up that lasted so long was right: the next trouble is another one."""
+"""A step up that lasted so long was right: the next trouble is another one. And what was not too much for so long,
+if never cool, allows another step up."""
 _WORDS = {
     0.7: "70 % of the rate",
     0.5: "half the rate",
@@ -40,9 +41,10 @@ class Budget:
 class Throttle:
     """Turns looks at the device, given about once a second, into a budget.
 
-    Down at once, then every 10 s while it is too much; up after a minute in which all was well. A step up
-    that did not last doubles that minute, to 16 at most, so that a device which can't do more is not tried
-    again and again. No readings whatever make more than 50 steps an hour. Time that goes back stands still.
+    Down at once, then every 10 s while it is too much; up after a minute in which all was well, or 10 in which
+    nothing was too much. A step up that did not last doubles that minute, to 16 at most, so that a device which
+    can't do more is not tried again and again. No readings whatever make more than 50 steps an hour. Time that
+    goes back stands still.
     """
 
     def __init__(self) -> None:
@@ -50,6 +52,7 @@ class Throttle:
         self._level = 0
         self._now_s = float("-inf")
         self._lowered_s = self._raised_s = float("-inf")
+        self._calm_s: float | None = None
         self._well_s: float | None = None
         self._wait_s = RAISE_S
         self._risen = False
@@ -59,14 +62,14 @@ class Throttle:
         now_s = self._now_s = max(now_s, self._now_s)
         trouble = trouble_of(reading)
         if trouble:
-            self._well_s = None
+            self._calm_s = self._well_s = None
             if self._level < len(FACTORS) - 1 and now_s - self._lowered_s >= LOWER_S:
                 self._lower(trouble, now_s)
-        elif not _cool(reading):
-            self._well_s = None
         else:
-            self._well_s = now_s if self._well_s is None else self._well_s
-            if self._level and now_s - self._well_s >= self._wait_s:
+            self._calm_s = now_s if self._calm_s is None else self._calm_s
+            self._well_s = None if not _cool(reading) else now_s if self._well_s is None else self._well_s
+            well = self._well_s is not None and now_s - self._well_s >= self._wait_s
+            if self._level and (well or now_s - self._calm_s >= max(self._wait_s, LASTING_S)):
                 self._raise(now_s)
         return self.budget
 
@@ -78,7 +81,8 @@ class Throttle:
         self._set(self._level + 1, trouble)
 
     def _raise(self, now_s: float) -> None:
-        self._risen, self._raised_s, self._well_s = True, now_s, now_s
+        self._risen, self._raised_s = True, now_s
+        self._calm_s = self._well_s = now_s
         self._set(self._level - 1, self.budget.reason.rpartition(": ")[0])
 
     def _set(self, level: int, trouble: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from pathlib import Path
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from agent.outlet import Outlet
     from agent.pipeline import Result
 
+log = logging.getLogger(__name__)
+
 _END_S = 10.0
 """Longest wait for a camera's threads once its source is closed: a decoder that hangs must not hold us."""
 
@@ -47,6 +50,7 @@ class Watch:
         self._cameras: dict[str, Camera] = {}  # replaced, never changed: other threads look at it
         self._starts: Counter[str] = Counter()
         self._inferred_before = 0
+        self._faulty: set[str] = set()
 
     @property
     def cameras(self) -> tuple[Camera, ...]:
@@ -61,7 +65,16 @@ class Watch:
     def tick(self, now_s: float) -> None:
         """Move the states of the cameras on, about once a second, at `now_s` of the monotonic clock."""
         for camera in self.cameras:
-            camera.tick(now_s)
+            name = camera.config.name
+            try:
+                camera.tick(now_s)
+            except Exception as fault:  # the others' states must go on
+                if name not in self._faulty:
+                    log.error("camera %s: %s: %s; it goes on", name, type(fault).__name__, fault)
+                    log.debug("camera %s: fault", name, exc_info=fault)
+                self._faulty.add(name)
+            else:
+                self._faulty.discard(name)
 
     def health(self) -> dict[str, CameraHealth]:
         """Return the state of each camera by name; from any thread."""

@@ -18,6 +18,7 @@ from agent.payloads import (
     Gap,
     Health,
     Lane,
+    LastEnd,
     Model,
     OutboxHealth,
     Previous,
@@ -45,6 +46,7 @@ __all__ = [
     "Health",
     "Identity",
     "Lane",
+    "LastEnd",
     "Model",
     "OutboxHealth",
     "Previous",
@@ -159,14 +161,21 @@ def encode_event(
     )
 
 
-def encode_birth(identity: Identity, *, version: str, epoch: str, previous: Previous | None) -> bytes:
+def encode_birth(
+    identity: Identity,
+    *,
+    version: str,
+    epoch: str,
+    previous: Previous | None,
+    last_end: LastEnd | None = None,
+) -> bytes:
     """Return the payload that says online."""
-    return _status("online", identity, version, epoch, previous)
+    return _status("online", identity, version, epoch, previous, last_end)
 
 
 def encode_offline(identity: Identity, *, version: str, epoch: str) -> bytes:
     """Return the payload that says offline: the last will, and the farewell."""
-    return _status("offline", identity, version, epoch, None)
+    return _status("offline", identity, version, epoch)
 
 
 def encode_state(*, count: int, active: bool, since_s: float, time: TimeBase) -> bytes:
@@ -223,9 +232,12 @@ def _status(
     identity: Identity,
     version: str,
     epoch: str,
-    previous: Previous | None,
+    previous: Previous | None = None,
+    last_end: LastEnd | None = None,
 ) -> bytes:
-    status = Status(SCHEMA_VERSION, state, identity.device, identity.boot_id, version, epoch, previous)
+    status = Status(
+        SCHEMA_VERSION, state, identity.device, identity.boot_id, version, epoch, previous, last_end
+    )
     return msgspec.json.encode(status)
 
 

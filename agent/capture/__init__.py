@@ -29,7 +29,9 @@ class SourceStats:
     frame of a connection, `undecodable_packets`, `disordered_frames` that a damaged file gave out after later
     ones, and `late_packets` of a live source that the decoder was too far behind. `gaps` are steps of the PTS
     of more than 1.5 usual ones, `clock_jumps` those that the clock of a live source can't have made,
-    `corrupt_frames` those that the decoder itself says are damaged. `link` is what the source does now.
+    `corrupt_frames` those that the decoder itself says are damaged. `losses` counts connections that stood and broke.
+    `awaiting_key`: no picture before the next key frame. `link` is
+    what the source does now.
 
     With `decode` "keyframes_when_idle": `packets_not_decoded` were sound and left out, `idle_s` is how long
     only key frames were decoded, `wakes_*` why it ended (the picture changed, packets grew, the consumer was
@@ -50,6 +52,7 @@ class SourceStats:
     pts_missing: int = 0
     clock_jumps: int = 0
     resolution_changes: int = 0
+    losses: int = 0
     reconnects: int = 0
     stalls: int = 0
     late_packets: int = 0
@@ -60,6 +63,7 @@ class SourceStats:
     wakes_overdue: int = 0
     idle_s: float = 0.0
     miss_window_s: float = 0.0
+    awaiting_key: bool = False
     link: LinkState = CONNECTING
 
 

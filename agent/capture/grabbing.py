@@ -79,6 +79,7 @@ class GrabSource:
         self._options, self._now = options, now
         self._steps, self._last_s = Steps(), float("-inf")
         self._pts_clock = PtsClock()
+        self._opens = self._opens_seen = 0
         self._format: tuple[int, int, str] | None = None
         self._called_s: float | None = None
         self._stop = threading.Event()
@@ -188,6 +189,10 @@ class GrabSource:
 
     def _frame(self, grab: Grab) -> Frame:
         arrived_s, seq, live = self._now(), self.stats.frames, self.live
+        if self._opens_seen != self._opens:
+            self._opens_seen = self._opens
+            self._steps.begin(0.0)
+            self._pts_clock.restart()
         self._steps.take(grab.pts_s)
         steps, stats = self._steps, self.stats
         stats.gaps, stats.pts_backwards, stats.pts_duplicate = steps.gaps, steps.backwards, steps.duplicates
@@ -230,6 +235,7 @@ class GrabSource:
         """Return the open device once it has given a picture. Raises AgentError."""
         with self._in_driver():
             grabber = self._connect(self.stats, self._stop.is_set)
+        self._opens += 1
         try:
             self._grab(grabber, limit_s=self._options.open_timeout_s, once=True)
         except EOFError:

@@ -84,6 +84,7 @@ class Link:
         """Try until connected; None once it is closed. One line in the log when lost, for a new reason, when back."""
         if self._now() - self._up_s >= self._lasting_s:
             self._backoff.reset()
+        self._stats.losses += 1
         self._tell("lost", fault, silent=silent)
         attempts, wait_s, told = 0, self._backoff.next_s(), str(fault)
         while not self._stop.wait(wait_s):
@@ -98,7 +99,7 @@ class Link:
                 wait_s = self._backoff.next_s(at_least_s=LOGIN_WAIT_S if refused else 0.0)
             else:
                 self._stats.reconnects += 1
-                log.info("camera %s: back, attempt %d", self._camera, attempts)
+                log.warning("camera %s: back, attempt %d", self._camera, attempts)
                 self.up()
                 return connection
         return None

@@ -71,7 +71,7 @@ class StreamSource:
         self._session: Session | None = None
         timeline = Timeline(pace=pace, stats=self.stats, now=now, wait=self._stop.wait)
         self._framing = Framing(camera=camera, stats=self.stats, timeline=timeline)
-        self._awaiting_key = True
+        self.stats.awaiting_key = True
         self._bad_packets = 0
         self._idle = self._idle_decoder() if self._options.decode == "keyframes_when_idle" else None
         self._last_progress_s = 0.0
@@ -174,7 +174,7 @@ class StreamSource:
                 self._begin(arrival.session)
             if dropped != self._reader.dropped:
                 dropped = self._reader.dropped
-                self.stats.late_packets, self._awaiting_key = dropped, True
+                self.stats.late_packets, self.stats.awaiting_key = dropped, True
                 if self._idle is not None:
                     self._idle.restart()
                 log.warning("camera %s: decoding falls behind the stream: packets dropped", self._camera)
@@ -182,7 +182,7 @@ class StreamSource:
             idle = self._idle is not None and self._idle.idle
             if idle and self.live and not self._reader.waiting:
                 self._stop.wait(IDLE_NAP_S)
-            rare = self._awaiting_key or idle
+            rare = self.stats.awaiting_key or idle
             patience_s = KEY_FRAME_PATIENCE_S if rare else self._options.stall_timeout_s
             if self.live and self._now() - self._last_progress_s > patience_s:
                 self._give_up(arrival.session)
@@ -204,7 +204,7 @@ class StreamSource:
         if self._idle is not None:
             self._idle.restart()
         self._session = session
-        self._awaiting_key, self._bad_packets = True, 0
+        self.stats.awaiting_key, self._bad_packets = True, 0
         self._framing.begin(session)
         self._last_progress_s = self._now()
 
@@ -226,11 +226,11 @@ class StreamSource:
             return True
         self.stats.packets += 1
         self._framing.packet(arrival)
-        if self._awaiting_key and not packet.is_keyframe:
+        if self.stats.awaiting_key and not packet.is_keyframe:
             self.stats.waited_for_key_frame += 1
             self._framing.lost(arrival)
             return False
-        self._awaiting_key = False
+        self.stats.awaiting_key = False
         return True
 
     def _decode(self, arrival: Arrival) -> list[VideoFrame]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from agent.check import board, broker, camera, clock, devices, disk, load, model, picture, verdict
+from agent.check import board, broker, camera, clock, devices, disk, load, metrics, model, picture, verdict
 from agent.check.finding import Finding, fault, fault_of, ok, skipped
 from agent.check.runner import Check, run_together
 from agent.check.target import from_config
@@ -81,7 +81,14 @@ class Examination:
                 _HANGS_DISK,
             ),
             Check(devices.WHAT, lambda: devices.check(target.watched), devices.LIMIT_S),
+            *self._metrics(),
         ]
+
+    def _metrics(self) -> list[Check]:
+        address, device = self._target.metrics, self._target.device
+        if address is None:
+            return []
+        return [Check(metrics.WHAT, lambda: metrics.check(address, device=device), metrics.LIMIT_S)]
 
     def _model(self, path: Path) -> list[Finding]:
         opened = model.open_and_time(path, threads=self._target.threads)

@@ -42,7 +42,10 @@ class CameraTarget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """One device. Without `mqtt` its events go to `sink`, or can't go out for `mqtt_trouble`."""
+    """One device. Without `mqtt` its events go to `sink`, or can't go out for `mqtt_trouble`.
+
+    `metrics` is host and port where it is asked for its numbers.
+    """
 
     cameras: tuple[CameraTarget, ...]
     device: str
@@ -53,6 +56,7 @@ class Target:
     mqtt_trouble: AgentError | None = None
     sink: str = "-"
     outbox_max_bytes: int = 64 << 20
+    metrics: tuple[str, int] | None = None
 
     @property
     def topics(self) -> Topics:
@@ -94,6 +98,7 @@ def from_config(config: Config, *, device: str, state_dir: Callable[[], Path], t
         mqtt_trouble=trouble,
         sink=config.sink,
         outbox_max_bytes=config.outbox.max_mbytes << 20,
+        metrics=config.metrics.address,
     )
 
 

@@ -20,6 +20,8 @@ from agent.errors import AgentError
 EX_SOFTWARE, EX_IOERR = 70, 74
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """Errors of standard output: what else is written, the commands explain themselves."""
+_FIRST = ("-v", "--verbose", "--log-format")
+"""Options that all commands have, and that stand before them."""
 COMMANDS = {
     "run": "agent.cli.run:run",
     "demo": "agent.cli.demo:demo",
@@ -92,7 +94,9 @@ def _run_commands() -> int:
             return error.exit_code
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "edge-agent"
-        _complain(f"{error.format_message()} See `{command} --help`.")
+        first = getattr(error, "option_name", "") in _FIRST
+        hint = "It goes before the command." if first and context and context.parent else ""
+        _complain(" ".join(f"{error.format_message()} {hint} See `{command} --help`.".split()))
         return error.exit_code
     except AgentError as error:
         _complain(str(error))

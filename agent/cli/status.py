@@ -87,7 +87,11 @@ def _answer(wanted: Path | None) -> Status:
             continue
         if wanted in {None, folder} or Path(found.state_dir).resolve() == wanted.resolve():
             return found
-    raise next((away[folder] for folder in away if (folder / SOCKET).exists()), next(iter(away.values())))
+    if there := [fault for folder, fault in away.items() if (folder / SOCKET).exists()]:
+        raise there[0]
+    asked = " or ".join(str(folder / SOCKET) for folder in away)
+    fix = "start it, or name its state directory with --state"
+    raise ServiceAway(f"no agent answers on {asked}", seen=next(iter(away.values())).seen, fix=fix)
 
 
 def _usual_state_dir() -> Path:
@@ -100,12 +104,21 @@ def _print(seen: Status, console: Console) -> None:
 
     head = f"edge-agent {seen.version} on {seen.device}, up {_span(seen.uptime_s)}, process {seen.pid}"
     console.print(Text(seen.verdict, _STYLES[seen.verdict]), Text(head))
-    for reason in seen.reasons:
-        console.print(Text(f"- {reason}"))
+    if seen.reasons:
+        console.print(_reasons(seen))
     console.print()
     console.print(_cameras(seen))
     console.print()
     console.print(_rest(seen))
+
+
+def _reasons(seen: Status) -> Table:
+    from rich.table import Table
+
+    table = Table.grid("", "", padding=(0, 1, 0, 0))
+    for reason in seen.reasons:
+        table.add_row(*_texts(("-", reason)))
+    return table
 
 
 def _cameras(seen: Status) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -16,12 +17,21 @@ if TYPE_CHECKING:
 
     from agent.system.changes import Change
 
+log = logging.getLogger(__name__)
+
 NEXT = """
 Next:
   edit /etc/edge-agent/config.toml
   sudo -u edge-agent {program} check
   sudo systemctl enable edge-agent
   sudo systemctl restart edge-agent
+  journalctl -fu edge-agent"""
+NEXT_BELOW = """
+Next:
+  edit {root}/etc/edge-agent/config.toml
+  sudo systemctl --root={root} enable edge-agent
+and on the system itself, once it runs:
+  sudo -u edge-agent {program} check
   journalctl -fu edge-agent"""
 
 
@@ -48,7 +58,7 @@ def install(root: Path, dry_run: bool) -> None:
     """Install unit, user, groups, a configuration to start from, and what this board's devices need.
 
     May be run again at any time: it changes what is not as it should be, and never the configuration. Exit
-    codes: 66 no systemd; 73 can't write; 77 not root; 78 the agent lies where a service can't reach it.
+    codes: 66 no systemd there; 73 can't write; 77 not root; 78 the agent lies where a service can't reach it.
     """
     from agent.config.describe import example
     from agent.hardware import identify, read_facts
@@ -57,6 +67,8 @@ def install(root: Path, dry_run: bool) -> None:
     from agent.system.plan import make_plan
 
     root = _checked(root, dry_run=dry_run)
+    if root != Path("/"):
+        manager.check_root(root)
     program = origin.program(root)
     board = identify(read_facts(root))
     plan = make_plan(
@@ -77,8 +89,11 @@ def install(root: Path, dry_run: bool) -> None:
         return
     changes.carry_out(found, root)
     manager.take_on(root)
+    if not (root / program.lstrip("/")).exists():
+        log.warning("%s is not below %s yet: install edge-agent there, the service runs that", program, root)
     if found or lacking:
-        click.echo(NEXT.format(program=program))
+        below = root != Path("/")
+        click.echo((NEXT_BELOW if below else NEXT).format(program=program, root=root))
 
 
 @system.command()

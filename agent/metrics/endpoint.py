@@ -85,25 +85,28 @@ class Endpoint:
         server.close()
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._clients += 1
+        busy = self._clients >= CLIENTS
+        self._clients += not busy
         writer.transport.set_write_buffer_limits(high=0)  # drained is then sent
         try:
-            await asyncio.wait_for(self._answer(reader, writer), self._client_s)
+            await asyncio.wait_for(self._answer(reader, writer, busy=busy), self._client_s)
             writer.close()
         except (
             OSError,
             asyncio.TimeoutError,
             asyncio.IncompleteReadError,
             asyncio.LimitOverrunError,
+            asyncio.CancelledError,  # the end
         ) as fault:
             log.debug("metrics: a client is sent away: %s", type(fault).__name__)
         finally:
-            self._clients -= 1
+            self._clients -= not busy
             if not writer.is_closing():
                 writer.transport.abort()
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        busy = self._clients > CLIENTS
+    async def _answer(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, busy: bool
+    ) -> None:
         head = b"" if busy else await reader.readuntil(b"\r\n\r\n")
         status, content_type, body = (
             (503, _PLAIN, b"busy\n") if busy else self._response(head.decode("latin-1"))

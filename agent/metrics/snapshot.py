@@ -28,8 +28,9 @@ NONE_YET = Histogram().read()
 class CameraSample:
     """A camera: counts since the agent started it. `dropped` are frames not inferred, by reason.
 
-    `source_hz` and `inferred_hz` are the rates of now, 0 while unknown; `miss_window_s` is None while unbounded.
-    `age` is how old a frame was when its events were decided; `failures` how often its source was made anew.
+    `source_hz` and `inferred_hz` are the rates of now, 0 while unknown or away; `miss_window_s` is None while
+    unbounded. `age` is how old a frame was when its events were decided; `failures` how often its source failed
+    or lost its connection.
     """
 
     name: str

@@ -111,12 +111,12 @@ METRICS = (
         lambda s: {(c.name,): c.events for c in s.cameras},
     ),
     Metric(
-        "edge_agent_camera_failures_total", "counter", "How often the camera failed and was opened anew.",
+        "edge_agent_camera_failures_total", "counter", "How often the camera failed or lost its connection.",
         ("camera",),
         lambda s: {(c.name,): c.failures for c in s.cameras},
     ),
     Metric(
-        "edge_agent_source_rate_hertz", "gauge", "Frames a second of the camera; 0 while unknown.", ("camera",),
+        "edge_agent_source_rate_hertz", "gauge", "Frames a second of the camera; 0 while unknown or away.", ("camera",),
         lambda s: {(c.name,): c.source_hz for c in s.cameras},
     ),
     Metric(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import time
@@ -14,11 +15,11 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from agent.backoff import Backoff
 from agent.errors import NotPermitted, ServiceAway
 from agent.mqtt import reasons
 from agent.mqtt.client import V5, V311, make_client, tls_context
 from agent.mqtt.options import fix_for
+from agent.mqtt.reconnecting import Reconnecting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,14 +33,22 @@ log = logging.getLogger(__name__)
 _QOS = 1
 _KEPT_S = 7 * 24 * 3600
 _POLL_S = 0.25
+_MOST_S = 30.0
 _GOOD = {MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_AGAIN}
+
+
+class _TooLate(Exception):
+    """A message that came when it was to stop: it is not acknowledged."""
 
 
 class Follower:
     """Subscribes to `filters` and hands over each message before the broker is told that it arrived.
 
     Without a client id in `options` the broker keeps what comes while the connection is away; with one, also what
-    comes while this program is, for up to a week. What `deliver` raises ends `run`, the message unacknowledged.
+    comes while this program is, for up to a week. What `deliver` raises ends `run`, the message unacknowledged; what
+    comes when it is to stop is left to the broker.
+    `granted_s`: when the broker granted a subscription that brings all that is retained, on the monotonic clock;
+    None before, and where a session goes on.
     """
 
     def __init__(
@@ -58,16 +67,21 @@ class Follower:
             clean_session=None if self._protocol is V5 else False,
         )
         self._client.on_connect, self._client.on_subscribe = self._on_connect, self._on_subscribe
-        self._client.on_message = lambda _client, _data, message: deliver(message)
-        self._backoff = Backoff(first_s=1.0, max_s=30.0, rng=random.Random(), least=0.5)  # noqa: S311 - jitter
+        self._client.on_message, self._client.on_disconnect = self._on_message, self._on_disconnect
+        often = replace(self._options, backoff_max_s=_MOST_S)
+        self._again = Reconnecting(often, rng=random.Random())  # noqa: S311 - jitter, not a secret
         self._ever, self._deadline_s = False, 0.0
-        self._error = self._refused = ""
+        self._error = self._refused = self._fix = ""
+        self._goes_on = False
+        self._stopping: Callable[[], bool] = lambda: False
+        self.granted_s: float | None = None
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Follow until `stopping()`, which is asked a few times a second.
 
         Raises ServiceAway when there is no first connection, NotPermitted when login or subscription is refused.
         """
+        self._stopping = stopping
         try:
             while not stopping():
                 self._connect()
@@ -76,6 +90,8 @@ class Follower:
                 self._check()
                 if not stopping():
                     self._lose("no CONNACK" if self._silent() else "connection lost", stopping)
+        except _TooLate:
+            pass
         finally:
             self._leave()
 
@@ -96,16 +112,18 @@ class Follower:
     def _check(self) -> None:
         """Raise what can't be mended by another try."""
         if self._refused:
-            raise NotPermitted(
-                f"broker {self._options.where}", seen=self._refused, fix=fix_for(self._refused)
-            )
+            fix = self._fix or fix_for(self._refused)
+            raise NotPermitted(f"broker {self._options.where}", seen=self._refused, fix=fix)
 
     def _lose(self, why: str, stopping: Callable[[], bool]) -> None:
         """Wait for the next try; give up when there never was a connection."""
         why = self._error or why
         if not self._ever:
             raise ServiceAway(f"broker {self._options.where}", seen=why, fix=fix_for(why))
-        wait_s = self._backoff.next_s()
+        shared = self._lasting and self._again.looks_shared(time.monotonic())
+        if shared and self._shared() not in why:
+            why = f"{why}, soon after each connect; {self._shared()}"
+        wait_s = self._again.lost(time.monotonic())
         log.warning("broker %s: %s; trying again", self._options.where, why)
         end_s = time.monotonic() + wait_s
         while not stopping() and time.monotonic() < end_s:
@@ -118,9 +136,25 @@ class Follower:
         kept_s = _KEPT_S if self._lasting else 0
         kept = _kept(kept_s, PacketTypes.DISCONNECT) if self._protocol is V5 else None
         self._client.disconnect(properties=kept)
-        self._client.loop(_POLL_S)
+        with contextlib.suppress(_TooLate):
+            self._client.loop(_POLL_S)
 
-    def _on_connect(self, _client: Any, _data: Any, _flags: Any, reason: Any, _given: Any) -> None:
+    def _shared(self) -> str:
+        return f"if another program uses the client id {self._options.client_id}, give one of them another"
+
+    def _on_message(self, _client: Any, _data: Any, message: MQTTMessage) -> None:
+        if self._stopping():
+            raise _TooLate
+        self._deliver(message)
+        self._again.confirmed()
+
+    def _on_disconnect(self, _client: Any, _data: Any, flags: Any, reason: Any, _given: Any) -> None:
+        if flags.is_disconnect_packet_from_server:
+            self._error = f"the broker disconnected: {reason}"
+            if reason.value == reasons.TAKEN_OVER:
+                self._error = f"another client took the connection; {self._shared()}"
+
+    def _on_connect(self, _client: Any, _data: Any, flags: Any, reason: Any, _given: Any) -> None:
         if reason.value != reasons.SUCCESS:
             self._error = f"refused: {reason}"
             self._refused = self._error if reason.value in reasons.LOGIN_REFUSED else ""
@@ -128,7 +162,8 @@ class Follower:
         if self._ever:
             log.warning("broker %s: connected again", self._options.where)
         self._ever, self._error = True, ""
-        self._backoff.reset()
+        self._again.stands(time.monotonic())
+        self._goes_on = flags.session_present and self._protocol is V5
         self._client.subscribe([(each, self._subscription()) for each in self._filters])
 
     def _subscription(self) -> Any:
@@ -139,7 +174,12 @@ class Follower:
 
     def _on_subscribe(self, _client: Any, _data: Any, _mid: Any, codes: Any, _given: Any) -> None:
         if any(code.is_failure for code in codes):
-            self._refused = f"not authorised to read {', '.join(self._filters)}"
+            self._refused, self._fix = (
+                "not authorised to read",
+                f"let this login read {', '.join(self._filters)}",
+            )
+        elif not self._goes_on:
+            self.granted_s = self.granted_s or time.monotonic()
 
 
 def _kept(seconds: int, packet: int) -> Properties:

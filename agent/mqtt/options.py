@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _FIXES = (
     ("bad user name or password", "correct username and password_file"),
-    ("not authori", "give username and password_file (or user:password@ in the URL), and the right ones"),
+    ("not authori", "give the right username and password_file, or the right login in the URL"),
     ("client identifier", "choose another client_id"),
     ("banned", "the broker has shut this client out: look at its log"),
     ("refused", "check host and port, and that the broker runs and listens on the network"),
@@ -34,6 +34,7 @@ _FIXES = (
     ("connection lost", "check the port: 1883 is usually plain, 8883 TLS; look at the broker's log"),
 )
 _FIX = "check host, port and network"
+_URL_FIX = "give mqtt://host:port or mqtts://host:port; a login stands before the host, as in any URL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +76,13 @@ def parse_url(url: str, **more: Any) -> MqttOptions:
 
     Raises UsageError.
     """
-    fix = "give mqtt://host:port or mqtts://host:port, a login as user:password@ before the host"
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as fault:
-        raise UsageError("broker URL", seen=redact(url), fix=fix) from fault
+        raise UsageError("broker URL", seen=redact(url), fix=_URL_FIX) from fault
     if parts.scheme not in {"mqtt", "mqtts"} or not parts.hostname or parts.path.strip("/"):
-        raise UsageError("broker URL", seen=redact(url), fix=fix)
+        raise UsageError("broker URL", seen=redact(url), fix=_URL_FIX)
     if parts.query not in {"", "protocol=3.1.1"}:
         raise UsageError("broker URL", seen=redact(url), fix="the one option there is: ?protocol=3.1.1")
     tls = parts.scheme == "mqtts"

@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 
 _PROTOCOL_NAMES = {V5: "5", V311: "3.1.1"}
 _PACKET_OVERHEAD_BYTES = 32
+_END_AFTER_DENIAL_S = 1.0
+_ANSWER_S = 60.0
 
 
 class MqttTransport:
@@ -63,9 +65,11 @@ class MqttTransport:
         self._client: Client | None = None
         self._first = V5 if options.protocol == "auto" else V311
         self._protocol = self._first
-        self._said_old = False
+        self._said_old = self._said_denied = False
+        self._denied, self._denied_s = "", 0.0
         self._session, self._connected, self._error, self._strays = 0, False, "", 0
         self._under_way: dict[int, Message] = {}
+        self._sent_s: dict[int, float] = {}
         self._reports: deque[Report] = deque()
         self._window, self._max_packet_bytes, self._retain_available = 0, 0, True
         self._next_try_s = self._deadline_s = clock()
@@ -102,6 +106,7 @@ class MqttTransport:
             self._reports.append(Report(message.key, Outcome.DELIVERED))
         else:
             self._under_way[info.mid] = message
+            self._sent_s[info.mid] = self._clock()
 
     def poll(self, timeout_s: float) -> list[Report]:
         """Do what is due on the connection; return what became of messages, within `timeout_s`."""
@@ -111,6 +116,9 @@ class MqttTransport:
         elif self._client is not None and not self._connected and now_s >= self._deadline_s:
             limit = f"no CONNACK within {self._options.connect_timeout_s:g} s"
             self._drop(limit, next_protocol=self._other())
+        elif now_s - next(iter(self._sent_s.values()), now_s) >= _ANSWER_S:
+            # Contested: a connection that carries nothing is no success, however long it stood.
+            self._drop(f"no PUBACK within {_ANSWER_S:g} s: look at the broker's log", contested=True)
         if not self._reports:
             self._wait(timeout_s)
         self._work()
@@ -209,14 +217,17 @@ class MqttTransport:
         if reason.value != reasons.SUCCESS:
             self._refused(reason)
             return
-        self._connected, self._error = True, ""
+        was, self._connected, self._error = self._error, True, ""
         self._session += 1
+        self._denied = ""
         self._again.stands(self._clock())
         limits: object = given  # None with 3.1.1
         self._window = min(self._options.max_in_flight, getattr(limits, "ReceiveMaximum", 0xFFFF))
         self._max_packet_bytes = getattr(limits, "MaximumPacketSize", 0)
         self._retain_available = bool(getattr(limits, "RetainAvailable", 1))
-        log.info("broker %s: connected, MQTT %s", self._options.where, _PROTOCOL_NAMES[self._protocol])
+        level = logging.WARNING if was else logging.INFO  # what was told bad is told good
+        protocol = _PROTOCOL_NAMES[self._protocol]
+        log.log(level, "broker %s: connected, MQTT %s", self._options.where, protocol)
         if self._protocol is V311 and not self._said_old:
             self._said_old = True
             log.warning(
@@ -257,8 +268,11 @@ class MqttTransport:
         """Return the words for a connection that ended without a DISCONNECT.
 
         A broker that gives the connection to another client of the same name need not say so: mosquitto 2.0
-        and MQTT 3.1.1 do not. It shows by one short connection after the other.
+        and MQTT 3.1.1 do not. It shows by one short connection after the other. One that denies a message may
+        end the connection too: mosquitto 2.0 does with `max_queued_messages 0`.
         """
+        if self._just_denied():
+            return f"denies {self._denied} and ends the connection; {self._fix_for_denied()}"
         lost = f"connection lost: {reason}"
         if not self._connected or not self._again.looks_shared(self._clock()):
             return lost
@@ -266,6 +280,15 @@ class MqttTransport:
             f"{lost}, soon after each connect; if another client uses the same device name"
             f" ({self._options.client_id}), give one of them another device name"
         )
+
+    def _just_denied(self) -> bool:
+        return bool(self._denied) and self._clock() - self._denied_s < _END_AFTER_DENIAL_S
+
+    def _fix_for_denied(self) -> str:
+        base = self._presence.topic.rpartition("/")[0] if self._presence is not None else ""
+        if not base or not self._denied.startswith(f"{base}/"):
+            return "let this login write that"
+        return f"let this login write {base}/# (an access list may go by the name in the certificate)"
 
     def _reject_largest(self, detail: str) -> None:
         """Give up the largest message under way: the one that the broker did not want to see again."""
@@ -279,9 +302,12 @@ class MqttTransport:
             self._strays += 1
             log.debug("broker %s: an answer to nothing that is under way (%d)", self._options.where, mid)
             return
+        self._sent_s.pop(mid, None)
         outcome = reasons.outcome_of(code)
         if outcome is Outcome.DELIVERED:
             self._again.confirmed()
+        elif outcome is Outcome.DENIED:
+            self._denied, self._denied_s = message.topic, self._clock()
         self._reports.append(Report(message.key, outcome, reasons.in_words(code)))
 
     # -- the end of a connection --
@@ -304,11 +330,13 @@ class MqttTransport:
         wait_s = self._again.lost(now_s, contested=contested, login_refused=login_refused)
         self._forget_connection()
         self._next_try_s = now_s + wait_s
-        if why != self._error:
+        denied = self._just_denied()
+        if why != self._error and not (denied and self._said_denied):
             told = why if stood or contested else f"{why}; {fix_for(why)}"
             log.warning("broker %s: %s; messages are kept and sent later", self._options.where, told)
         log.debug("broker %s: next try in %.1f s", self._options.where, wait_s)
-        self._error = why
+        self._error, self._said_denied = why, self._said_denied or denied
+        self._denied = ""
 
     def _other(self) -> MQTTProtocolVersion:
         """Return the version to try after one that was met with silence."""
@@ -319,6 +347,7 @@ class MqttTransport:
         self._connected = False
         self._reports.extend(Report(m.key, Outcome.LOST) for m in self._under_way.values())
         self._under_way.clear()
+        self._sent_s.clear()
         sock = client.socket() if client is not None else None
         if sock is not None:
             sock.close()

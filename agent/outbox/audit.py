@@ -33,8 +33,9 @@ class LaneAudit:
 
     @property
     def holds(self) -> bool:
-        """Whether allocated = confirmed + queued + evicted + corrupt."""
-        return self.allocated == self.confirmed + self.queued + self.evicted + self.corrupt
+        """Whether allocated = confirmed + queued + evicted + corrupt, and none of them is below zero."""
+        parts = self.confirmed, self.queued, self.evicted, self.corrupt
+        return self.allocated == sum(parts) and min(parts) >= 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,26 +8,27 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from agent.heartbeat import Beat
+from agent.heartbeat import DISK_S, Beat
 from agent.outbox.ledger import Lane
-from agent.outbox.stored import FILE_FAULTS, Batch, is_damage, make_key, one_line, place_of
+from agent.outbox.repair import repair
+from agent.outbox.stored import FILE_FAULTS, Batch, is_damage, make_key, one_line
 
 if TYPE_CHECKING:
-    from collections import Counter
     from collections.abc import Callable
 
     from agent.outbox.handout import Handout
     from agent.outbox.journal import Journal
     from agent.outbox.ledger import Ledger
     from agent.outbox.pending import Pending
-    from agent.outbox.salvage import Found
-    from agent.outbox.stored import Epoch, Place
+    from agent.outbox.stored import Epoch
 
 log = logging.getLogger(__name__)
 
 _RETRY_S = 1.0
-_CALL_S = 60.0  # an SD card may take long, and so may a repair
-_REPAIR_EVERY_S = 10.0
+_REPAIR_EVERY_S, _REPAIR_LATEST_S = 10.0, 160.0
+_LAST_S, _LAST_TRIES = 4.0, 2
+"""At the end: all is committed within this time, but for a disk that refuses twice."""
+_JOIN_S = _LAST_S + 1.0
 _ROWS, _ROWS_FAILING = 1024, 128
 """Of each lane in one commit; few while the disk refuses, that they fit what the ballast leaves."""
 _PAGE, _VICTIMS = 256, 2048
@@ -54,10 +55,11 @@ class Committer:
         self._due_s: float | None = None
         self.committed_s = time.monotonic()
         self.failing, self.repaired, self.used_bytes = "", 0, 0
-        self.beat = Beat(_CALL_S)
+        self.beat = Beat(DISK_S)
         self.notify: Callable[[], None] = lambda: None
         self._damage: Exception | None = None
         self._repaired_s = -_REPAIR_EVERY_S
+        self._repairs_failed = 0
         self._changes = self._durable = 0
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
@@ -83,11 +85,11 @@ class Committer:
             return self._changed.wait_for(lambda: self._durable >= target, timeout_s)
 
     def close(self) -> bool:
-        """Commit once more and end the thread; return whether it has ended. What is still pending is lost."""
+        """Commit all there is and end the thread; return whether it has ended. What is still pending is lost."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        self._thread.join(5.0)
+        self._thread.join(_JOIN_S)
         return not self._thread.is_alive()
 
     def damaged(self, fault: Exception) -> None:
@@ -102,12 +104,14 @@ class Committer:
     # -- the thread --
 
     def _run(self) -> None:
-        going_on = True
-        while going_on:
-            going_on = self._wait_until_due()
-            self.beat.begin("commit", time.monotonic())
+        while self._wait_until_due():
             self._round()
-            self.beat.wait()
+        end_s, refused = time.monotonic() + _LAST_S, 0
+        while refused < _LAST_TRIES and time.monotonic() < end_s:
+            self._round()
+            if self._durable == self._changes:
+                break
+            refused += bool(self.failing)
 
     def _wait_until_due(self) -> bool:
         with self._changed:
@@ -120,6 +124,7 @@ class Committer:
 
     def _round(self) -> None:
         """Repair if need be, commit, keep below the bounds. Whatever happens, there is another round."""
+        self.beat.begin("commit", time.monotonic())
         try:
             if self._damage is not None:
                 self._repair(self._damage)
@@ -130,10 +135,11 @@ class Committer:
         else:
             self._journal.ballast.restore(time.monotonic())
             with self._changed:
-                if self.failing:
-                    log.warning("outbox: the disk takes messages again")
-                self.failing = ""
+                failed, self.failing = self.failing, ""
+            if failed:
+                log.warning("outbox: the disk takes messages again")
             self.notify()
+        self.beat.wait()
 
     def _failed(self, fault: Exception) -> None:
         """Look for a way on: repair, the ballast, room made in the file; else wait and try again."""
@@ -141,26 +147,27 @@ class Committer:
             self.damaged(fault)
             return
         with self._changed:
-            self._refused(fault)
-            self._due_s = time.monotonic() + _RETRY_S
-        if not _is_full(fault) or self._closing:
+            first, self.failing = not self.failing, one_line(fault)
+            self._due_s = time.monotonic() + (_RETRY_S if self._damage is None else self._repair_in_s())
+        if first:
+            log.error("outbox: the disk refuses (%s): messages wait in memory", one_line(fault))
+            log.debug("outbox: fault", exc_info=fault)
+        if not _is_full(fault):
             return
         if self._journal.ballast.release():
             log.warning("outbox: the disk is full: the ballast beside %s is given up", self._journal.path)
             with self._changed:
                 self._due_s = time.monotonic()
-        elif len(self._pending) > self._max_waiting // 2:
+        elif len(self._pending) > self._max_waiting // 2 and not self._closing:
             try:
                 self._keep_below(self.used_bytes - self.used_bytes // 20)
             except FILE_FAULTS as again:
                 log.debug("outbox: no room can be made: %s", again)
 
-    def _refused(self, fault: Exception) -> None:
-        """Say once that the disk refuses. Under the lock."""
-        if not self.failing:
-            log.error("outbox: the disk refuses (%s): messages wait in memory", one_line(fault))
-            log.debug("outbox: fault", exc_info=fault)
-        self.failing = one_line(fault)
+    def _repair_in_s(self) -> float:
+        """Return when to try a repair again that failed: each try may write as much as the file holds."""
+        self._repairs_failed += 1
+        return float(min(_REPAIR_EVERY_S * 2 ** (self._repairs_failed - 1), _REPAIR_LATEST_S))
 
     def _commit(self) -> None:
         """Write waiting rows, notes, deletions, grown gaps and accounts in one transaction."""
@@ -169,8 +176,14 @@ class Committer:
             load = self._pending.leave(_ROWS_FAILING if self.failing else _ROWS)
             left = self._pending.places()
             entries = self._ledger.entries(left)
-        rows = [*entries.rows, *load.rows[Lane.P0], *load.rows[Lane.P1]]
-        batch = Batch(rows, load.deleted, load.notes, entries.epochs, entries.accounts, entries.ended)
+        batch = Batch(
+            [*entries.rows, *load.rows],
+            load.deleted,
+            load.notes,
+            entries.epochs,
+            entries.accounts,
+            entries.ended,
+        )
         try:
             if batch:
                 self._journal.commit(batch)
@@ -204,15 +217,16 @@ class Committer:
         excess = self.used_bytes - most_bytes
         if excess <= 0 or self._closing:
             return
-        excess, victims = excess + most_bytes // 20, _VICTIMS
+        excess, victims, freed = excess + most_bytes // 20, _VICTIMS, 0
         for lane in (Lane.P1, Lane.P0):
             key, end = make_key(lane, 0, 0), make_key(lane + 1, 0, 0)
-            while excess > 0 and victims > 0 and (page := self._journal.sizes(key, end, _PAGE)):
+            while freed < excess and victims > 0 and (page := self._journal.sizes(key, end, _PAGE)):
                 key = page[-1][0] + 1
                 victims -= len(page)
-                excess -= self._give_up(page, excess)
-        with self._changed:
-            self.schedule(0.0)
+                freed += self._give_up(page, excess - freed)
+        if freed:
+            with self._changed:
+                self.schedule(0.0)
 
     def _give_up(self, page: list[tuple[int, int]], excess: int) -> int:
         """Give up rows of `page` that are not under way until `excess` bytes are had; return the bytes."""
@@ -232,30 +246,17 @@ class Committer:
 
     def _repair(self, damage: Exception) -> None:
         """Put a new file in the place of the damaged one, in a new epoch. Raises what the disk says."""
-        path = self._journal.path
-        with self._changed:
-            self._changed.wait_for(lambda: not self._out.taking)
-            gone, handed = set(self._pending.gone), set(self._out.handed)
-            skip = gone | self._pending.keys() | self._ledger.gap_keys()
-
-        def settle(found: Found) -> Batch:
-            with self._changed:
-                for key in self._pending.gone & found.present:
-                    found.rows[place_of(key)] -= 1
-                self._pending.gone &= found.present
-                self._out.repaired(found.present)
-                return self._ledger.settle(found, self._pending.places(), self._new_epoch())
-
-        def missing(found: Found) -> Counter[Place]:
-            with self._changed:
-                return self._ledger.missing(found, self._pending.places())
-
-        aside = self._journal.repair(skip=skip, ask=handed, missing=missing, settle=settle)
+        aside = repair(
+            self._changed, self._journal, self._ledger, self._pending, self._out, epoch=self._new_epoch()
+        )
         with self._changed:
             self._damage, self._out.closed = None, False
-            self.repaired, self._repaired_s = self.repaired + 1, time.monotonic()
+            self.repaired, self._repaired_s, self._repairs_failed = self.repaired + 1, time.monotonic(), 0
         log.error(
-            "outbox %s was damaged (%s): kept as %s, what is good goes on", path, one_line(damage), aside
+            "outbox %s was damaged (%s): kept as %s, what is good goes on",
+            self._journal.path,
+            one_line(damage),
+            aside,
         )
 
 

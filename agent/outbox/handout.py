@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import time
 from typing import TYPE_CHECKING
 
 from agent.outbox.ledger import Lane
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 _LIVE = 64  # fewer updates than this before a begin or end are no backlog: they go first
 _REMEMBERED = 4096
 _MOST_GONE = 16384
+_PAGE, _LOOK_S = 256, 0.05
+"""How many rows are read at once, and how long in one call, where those before were excepted."""
 
 Stream = tuple[Lane, bool]
 """A lane, of this epoch (True) or of those before it."""
@@ -45,20 +48,27 @@ class Handout:
         pending: Pending,
         *,
         on_damage: Callable[[Exception], None],
+        on_more: Callable[[], None],
     ) -> None:
         self._changed, self._journal, self._ledger, self._pending = changed, journal, ledger, pending
-        self._on_damage = on_damage
+        self._on_damage, self._on_more = on_damage, on_more
         self.fault = ""
         self.handed: set[int] = set()
         self.taking = self.closed = self._undisturbed = False
         self._ram: dict[int, Stored] = {}
         self._gone_meanwhile: set[int] = set()
+        self._rewritten: set[int] = set()
+        self._look_until_s = 0.0
         self._updates_before: dict[int, int] = {}
         self._cursor: dict[Stream, int] = {}
         self._excepted: frozenset[str] = frozenset()
 
     def take(self, limit: int, rest: int, except_topics: Collection[str]) -> list[Message]:
-        """Return up to `limit` messages, of which at most `rest` are a backlog, or updates."""
+        """Return up to `limit` messages, of which at most `rest` are a backlog, or updates.
+
+        After a while of passing over excepted rows it returns what it has, and asks for another call.
+        """
+        self._look_until_s = time.monotonic() + _LOOK_S
         with self._changed:
             if not self._excepted <= set(except_topics):
                 self._cursor.clear()
@@ -71,6 +81,9 @@ class Handout:
                 self._miss_rows()
         finally:
             with self._changed:
+                for key in self._rewritten:
+                    self._rewind(key)
+                self._rewritten.clear()
                 self.taking = False
                 self._changed.notify_all()
         return taken + self._take_ram(limit - len(taken))
@@ -97,8 +110,14 @@ class Handout:
         """Hand out rows of `stream` until `limit` or its end."""
         hand_out = self._hand_out_after_updates if stream == (Lane.P0, True) else self._hand_out
         taken: list[Message] = []
-        while len(taken) < limit and (page := self._read(stream, limit)):
+        at_once = limit
+        while len(taken) < limit and (page := self._read(stream, at_once)):
             taken += hand_out(stream, page, limit - len(taken))
+            at_once = max(limit, _PAGE)
+            if time.monotonic() > self._look_until_s and len(taken) < limit:
+                self._undisturbed = False
+                self._on_more()
+                break
         return taken
 
     def _read(self, stream: Stream, limit: int, end: int | None = None) -> list[Stored]:
@@ -131,7 +150,8 @@ class Handout:
         """Hand out rows of P0, each after the updates that were put before it."""
         taken: list[Message] = []
         for row in page:
-            taken += self._hand_out_updates(row.key, limit - len(taken))
+            if row.topic not in self._excepted:
+                taken += self._hand_out_updates(row.key, limit - len(taken))
             if len(taken) == limit or self.closed:
                 break
             taken += self._hand_out(stream, [row], 1)
@@ -151,7 +171,7 @@ class Handout:
         """Mark up to `limit` rows of `page` as handed out, passing over those that went or grow."""
         taken: list[Message] = []
         with self._changed:
-            skip = self.handed | self._pending.gone | self._gone_meanwhile | self._ledger.growing()
+            skip = self.handed, self._pending.gone, self._gone_meanwhile, self._ledger.growing()
             for row in page:
                 if len(taken) == limit or self.closed:
                     break
@@ -159,7 +179,7 @@ class Handout:
                     self._on_damage(sqlite3.DatabaseError("a message does not fit its checksum"))
                     break
                 self._cursor[stream] = row.key + 1
-                if row.key in skip or row.topic in self._excepted:
+                if row.topic in self._excepted or any(row.key in keys for keys in skip):
                     continue
                 self.handed.add(row.key)
                 taken.append(self._message(row))
@@ -215,6 +235,7 @@ class Handout:
         self._undisturbed = False
         if self.taking:
             self._gone_meanwhile.update(deleted, rewritten)
+            self._rewritten.update(rewritten)
         for key in rewritten:
             self._rewind(key)
 
@@ -223,6 +244,7 @@ class Handout:
         self.handed = {key for key in self.handed if key in present or key in self._ram}
         self._cursor.clear()
         self._gone_meanwhile.clear()
+        self._rewritten.clear()
 
     def _rewind(self, key: int) -> None:
         lane, epoch, _ = split_key(key)

@@ -6,7 +6,7 @@ import contextlib
 import sqlite3
 from typing import TYPE_CHECKING
 
-from agent.outbox import replacing, salvage
+from agent.outbox import replacing, salvage, source
 from agent.outbox.ballast import Ballast
 from agent.outbox.lockfile import lock
 from agent.outbox.stored import (
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from agent.outbox.salvage import Found
     from agent.outbox.stored import Batch, Place
 
+_HAS_MESSAGES = "SELECT 1 FROM sqlite_master WHERE name = 'message'"
+_WRITE_VERSION_AT, _WRITE_VERSION = 18, 2  # sqlite.org/fileformat2.html
 _LOG_BYTES = _SLACK_BYTES = 1 << 20
 
 
@@ -51,9 +53,16 @@ class Journal:
         replacing.finish(self.path, self._new)
         if self.path.is_dir():
             raise sqlite3.DatabaseError("it is a directory")
+        begun = self.path.exists()
+        if begun and not self.path.stat().st_size:
+            raise sqlite3.DatabaseError("it is empty")
+        if begun and _write_version(self.path) > _WRITE_VERSION:
+            raise sqlite3.DatabaseError("its header forbids writing")
         self._connect()
-        if salvage.is_old(self._writer):
+        if source.is_old(self._writer):
             raise sqlite3.DatabaseError("it is from an older version")
+        if begun and not self._writer.execute(_HAS_MESSAGES).fetchone():
+            raise sqlite3.DatabaseError("it is no outbox")
         self._writer.executescript(SCHEMA)
         books = read_books(self._writer)
         if not books.whole:
@@ -80,6 +89,8 @@ class Journal:
         while (
             row := self._writer.execute("SELECT min(key) FROM message WHERE key >= ?", (key,)).fetchone()
         ) and row[0] is not None:
+            if row[0] < key:
+                raise sqlite3.DatabaseError("keys out of order")
             yield place_of(row[0])
             key = ((row[0] >> SEQ_BITS) + 1) << SEQ_BITS
             if key >= 1 << 63:
@@ -146,6 +157,12 @@ class Journal:
         """Close the file and let other processes have it."""
         self.disconnect()
         self._lock_file.close()
+
+
+def _write_version(path: Path) -> int:
+    """Return the byte of the header that makes SQLite take a file for read-only where it is too high."""
+    with path.open("rb") as file:
+        return int.from_bytes(file.read(_WRITE_VERSION_AT + 1)[_WRITE_VERSION_AT:], "big")
 
 
 def _closed() -> sqlite3.Connection:

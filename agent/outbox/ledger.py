@@ -86,7 +86,12 @@ class Ledger:
 
     def begin(self, epoch: Epoch) -> None:
         """Begin a new epoch; all lanes count from 1 again."""
-        self._before, self.epoch = self.epoch, max(self._epochs, default=0) + 1
+        told = {
+            number
+            for (number, lane), account in self._accounts.items()
+            if lane != Lane.P2 and account.allocated
+        }
+        self._before, self.epoch = max(told, default=0), max(self._epochs, default=0) + 1
         self.first = self.first or self.epoch
         self._epochs[self.epoch] = self._begun[self.epoch] = epoch
 
@@ -95,7 +100,7 @@ class Ledger:
         return self._epochs[self.epoch].name
 
     def previous(self) -> wire.Previous | None:
-        """Return the epoch before, with the last number of each lane on disk; None for the first of all."""
+        """Return the last epoch before that had messages, with the last number of each lane on disk."""
         if self._before not in self._epochs:
             return None
         last: dict[wire.Lane, int] = {}
@@ -227,8 +232,9 @@ class Ledger:
         """
         self._epochs = {**found.books.epochs, **self._epochs}
         for place, account in found.books.accounts.items():
-            self._accounts.setdefault(place, account)
-        unknown = found.damaged and not self._accounts and not self.first
+            self._accounts.setdefault(place, replace(account))
+        at_start = not self.first
+        nothing_known = at_start and found.damaged and not self._accounts
         self.begin(epoch)
         for place, missing in self.missing(found, waiting).items():
             account, (number, lane) = self._accounts[place], place
@@ -240,8 +246,11 @@ class Ledger:
                 first, last = 1, account.allocated
             account.corrupt += missing
             self._grow(self._epochs[number].name, Lane(lane), "corrupt", first, last, missing)
-        if unknown:
+        if nothing_known:
             self._grow("unknown", Lane.P0, "corrupt", 0, 0, 0)
+        for place, count in found.unknown.items() if at_start else ():
+            last, (number, lane) = self._accounts.get(place, Account()).allocated, place
+            self._grow(self._epochs[number].name, Lane(lane), "corrupt", min(last, 1), last, count)
         for loss in self._losses.values():
             loss.on_disk = -1
         self._changed |= self._accounts.keys()
@@ -249,7 +258,7 @@ class Ledger:
         return self.entries(waiting)
 
     def _ended(self) -> set[int]:
-        """Return the epochs of which nothing is left, but for this one and the one before it."""
+        """Return the epochs of which nothing is left, but for this one and the one that `previous` tells."""
         alive = {epoch for (epoch, _), account in self._accounts.items() if account.queued}
         return self._epochs.keys() - alive - {self.epoch, self._before}
 

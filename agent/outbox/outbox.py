@@ -97,6 +97,7 @@ class Outbox:
             self._ledger,
             self._pending,
             on_damage=lambda fault: self._committer.damaged(fault),
+            on_more=lambda: self._committer.notify(),
         )
         self._committer = Committer(
             self._changed,
@@ -146,15 +147,16 @@ class Outbox:
             message_id = self._ledger.next_id(lane)
             payload = encode(message_id)
             row = Stored(self._ledger.allocate(lane), topic, retain, payload, offset_s)
-            if note is not None:
-                self._pending.note(note.key, payload if note.keep else None)
+            told = None if note is None else (note.key, payload if note.keep else None)
             if lane is Lane.P2:
+                if told is not None:
+                    self._pending.note(*told)
                 for key in self._out.keep(row, self._max_ram):
                     self._lose(key, "memory_full")
             else:
                 if lane is Lane.P0:
                     self._out.remember_updates(row.key)
-                self._pending.add(lane, row)
+                self._pending.add(lane, row, told)
                 self._committer.bound_waiting()
                 self._committer.schedule(self._next_commit_in_s(lane))
         if lane is Lane.P2:
@@ -174,10 +176,12 @@ class Outbox:
     def roll(self) -> None:
         """Begin a new epoch: what is queued becomes a backlog of the epoch before. From any thread.
 
-        Waits up to a second for a commit, so that `previous` tells all that the epoch had.
+        Waits up to a second for a commit, so that `previous` tells all that the epoch had. A file that waits
+        for its repair gets a new epoch by that.
         """
         with self._changed:
-            self._ledger.begin(self._new_epoch())
+            if not self._out.closed:
+                self._ledger.begin(self._new_epoch())
             self._committer.schedule(0.0)
         self.flush(_ROLL_S)
 
@@ -189,7 +193,7 @@ class Outbox:
 
     @property
     def previous(self) -> wire.Previous | None:
-        """The epoch before, with the last number on disk of each lane; None for the first of all."""
+        """The last epoch before that had messages, with the last number on disk of each lane; None without."""
         with self._changed:
             return self._ledger.previous()
 

@@ -122,12 +122,17 @@ class Account:
 
 @dataclass(slots=True)
 class Books:
-    """What the file says besides its rows; `whole` is False where some of it can't be read."""
+    """What the file says besides its rows. `torn`: the tables of which something can't be read."""
 
     epochs: dict[int, Epoch] = field(default_factory=dict)
     accounts: dict[Place, Account] = field(default_factory=dict)
     notes: dict[str, bytes] = field(default_factory=dict)
-    whole: bool = True
+    torn: set[str] = field(default_factory=set)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of it can be read."""
+        return not self.torn
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,11 +207,11 @@ def read_books(connection: sqlite3.Connection) -> Books:
                 if crc == crc_of(*values):
                     keep[table](*values)
                 else:
-                    books.whole = False
+                    books.torn.add(table)
         except FILE_FAULTS as fault:  # noqa: PERF203 - what other tables hold is still good
             if not is_damage(fault):
                 raise
-            books.whole = False
+            books.torn.add(table)
     return books
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent.backoff import Backoff
-from agent.heartbeat import Beat
+from agent.heartbeat import DISK_S, Beat
 from agent.publisher.asking import Asking
 from agent.publisher.pace import Pace
 from agent.publisher.retained import Retained
@@ -83,7 +83,7 @@ class Publisher:
     ) -> None:
         self._outbox, self._transport, self._presence = outbox, transport, presence
         self._freshen, self._clock = freshen, clock
-        self.beat = Beat()
+        self.beat = Beat(DISK_S)  # to take, to confirm and to begin an epoch is to read and write the outbox
         rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
         self._under_way = UnderWay(outbox, hold_s=hold_s, rng=rng)
         self._retained = Retained(hold_s)
@@ -132,6 +132,7 @@ class Publisher:
     def state(self) -> PublisherState:
         """How it stands now."""
         link, answers = self._transport.link, self._under_way.answers
+        denied = tuple(sorted(self._under_way.held.topics | self._retained.denied))
         return PublisherState(
             alive=self._thread.is_alive(),
             connected=link.connected,
@@ -146,8 +147,8 @@ class Publisher:
             lost=answers.lost,
             strays=link.strays,
             faults=self._faults,
-            denied_topics=tuple(sorted(self._under_way.held.topics | self._retained.denied)),
-            last_error=self._fault or link.error,
+            denied_topics=denied,
+            last_error=self._fault or link.error or (f"the broker denies {denied[0]}" if denied else ""),
         )
 
     # -- the thread --
@@ -272,8 +273,11 @@ class Publisher:
             if report.outcome is Outcome.DELIVERED:
                 self._fault = ""
             return
+        was_denied = report.key in self._retained.denied
         if self._retained.settle(report.key, report, now_s):
             log.error("the broker does not take the retained message on %s (%s)", report.key, report.detail)
+        elif was_denied and report.outcome is Outcome.DELIVERED:
+            log.warning("the broker takes the retained message on %s again", report.key)
         if report.outcome is Outcome.BUSY:
             self._under_way.pause(report.detail, now_s)
         birth = self._greeting and self._presence is not None and report.key == self._presence.topic
@@ -299,6 +303,7 @@ class Publisher:
                     self._transport.send(farewell)
                     sent = True
                 for report in self._transport.poll(left_s):
-                    told = told or report.key == "farewell"
+                    if report.key == farewell.key:
+                        told, report = True, replace(report, key=farewell.topic)
                     self._settle(report)
         self._transport.close()

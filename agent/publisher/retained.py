@@ -17,8 +17,9 @@ _AGAIN = {Outcome.LOST, Outcome.BUSY, Outcome.REFUSED, Outcome.DENIED}
 class Retained:
     """Which values are still to be told, in the order of their topics' first value. From any thread.
 
-    Of each topic one value is under way at a time. One that is denied is tried again after `hold_s`, one that is
-    refused for no known reason after five seconds.
+    Of each topic one value is under way at a time. One that is denied is tried again after `hold_s`, also where the
+    connection is a new one: a broker may end it at each denial. One that is refused for no known reason is tried
+    again after five seconds.
     """
 
     def __init__(self, hold_s: float) -> None:
@@ -58,7 +59,7 @@ class Retained:
         """Have all of them told again: the connection is new."""
         with self._lock:
             self._unsent = set(self._values)
-            self._later.clear()
+            self._later = {topic: s for topic, s in self._later.items() if topic in self._denied}
 
     def take(self, limit: int, now_s: float) -> list[Message]:
         """Return up to `limit` messages to send now."""
@@ -82,7 +83,8 @@ class Retained:
             known = topic in self._later or topic in self._denied
             self._telling.discard(topic)
             self._later.pop(topic, None)
-            self._denied.discard(topic)
+            if report.outcome is not Outcome.LOST:
+                self._denied.discard(topic)
             if report.outcome in _AGAIN:
                 self._unsent.add(topic)
             if report.outcome is Outcome.DENIED:

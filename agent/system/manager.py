@@ -23,6 +23,13 @@ def check_programs() -> None:
             )
 
 
+def check_root(root: Path) -> None:
+    """Raise InputMissing where `root` is not that of a system with systemd."""
+    if not (root / "usr/lib/systemd").is_dir():
+        fix = "give the root of a system that has systemd with --root: is the card mounted?"
+        raise InputMissing("no systemd there", seen=root / "usr/lib/systemd", fix=fix)
+
+
 def take_on(root: Path) -> None:
     """Make users, groups and folders, and have a running systemd read the unit. Raises CannotCreate."""
     _run("systemd-sysusers", *_of(root), CONF)

@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -411,3 +412,16 @@ def test_options_that_do_not_go_together(options: tuple[str, ...]) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_metrics_that_have_no_address_are_a_fault(tmp_path: Path) -> None:
+    """What `run` could only log is told before."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=lambda: server.accept()[0].close(), daemon=True).start()
+        where = f"127.0.0.1:{server.getsockname()[1]}"
+        config = write_config(tmp_path, f'[metrics]\nlisten = "{where}"\n' + camera("yard", sample_clip()))
+        code, document, _ = run_check("--config", config)
+    row = next(row for row in document["findings"] if row["what"] == "metrics")
+    assert (code, row["state"]) == (1, "fault")
+    assert "already in use" in row["seen"]
+    assert "another metrics.listen" in row["fix"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -13,7 +14,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from paho.mqtt.publish import multiple
 
-from tests.e2e.brokers import Process, free_port, mosquitto, wait_for
+from agent.cli.common import DEFAULT_CONFIG
+from agent.mqtt.follow import Follower
+from agent.mqtt.options import MqttOptions
+from tests.e2e.brokers import Process, Subscriber, free_port, mosquitto, wait_for
+from tests.e2e.certificates import Authority
 from tests.e2e.sender import TOPICS, Sender, ids
 
 if TYPE_CHECKING:
@@ -48,8 +53,13 @@ def keeper(tmp_path: Path) -> Iterator[Keeper]:
 
 
 @contextmanager
-def following(keeper: Keeper, folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
-    """Run the command, subscribed on entry; what it prints goes to `folder`/printed."""
+def following(
+    keeper: Keeper, folder: Path, *options: str, most_bytes: int | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """Run the command, subscribed on entry; what it prints goes to `folder`/printed.
+
+    With `most_bytes` no file may grow beyond that, as on a disk that is full.
+    """
     before = keeper.subscriptions()
     with (folder / "printed").open("w") as printed, (folder / "said").open("w") as said:
         child = subprocess.Popen(
@@ -58,6 +68,7 @@ def following(keeper: Keeper, folder: Path, *options: str) -> Iterator[subproces
             stdout=printed,
             stderr=said,
             text=True,
+            preexec_fn=None if most_bytes is None else lambda: _limit(most_bytes),
         )
         try:
             wait_for(
@@ -67,6 +78,11 @@ def following(keeper: Keeper, folder: Path, *options: str) -> Iterator[subproces
         finally:
             child.kill()
             child.wait()
+
+
+def _limit(most_bytes: int) -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
 
 
 def printed(folder: Path) -> list[Any]:
@@ -172,6 +188,111 @@ def test_what_can_not_work_is_one_line_and_a_code(tmp_path: Path) -> None:
     assert ended("--follow", "--broker", away, "--out", str(tmp_path / "none/x"))[0] == 73
     assert ended("--follow", "--broker", away, "--config", str(tmp_path))[0] == 2
     assert ended("--follow", "--config", str(tmp_path / "none.toml"))[0] == 66
+    for wrong in (
+        ("--device", "a/b"),
+        ("--device", "+"),
+        ("--topic-root", "edge/#"),
+        ("--topic-root", "a//b"),
+    ):
+        code, line = ended("--follow", "--broker", away, *wrong)
+        assert (code, wrong[0] in line) == (2, True)
+    assert ended("--follow", "--broker", away, "--ca-file", "x")[0] == 2
+    assert ended("--follow", "--broker", away.replace("mqtt", "mqtts"), "--cert-file", "x")[0] == 2
+
+
+@pytest.mark.skipif(DEFAULT_CONFIG.exists(), reason="this machine has a configuration of an agent")
+def test_without_a_configuration_it_asks_for_the_broker() -> None:
+    """A monitor has no agent's configuration: the line names the option that it needs."""
+    code, line = ended("--follow")
+    assert (code, "--broker" in line) == (66, True)
+
+
+def test_that_nothing_comes_is_told(tmp_path: Path, keeper: Keeper) -> None:
+    """A device that is not there, by a mistyped name: after some seconds one line on standard error says so."""
+    with Subscriber(keeper.broker.port), following(keeper, tmp_path, "--json", "--device", "dev2") as child:
+        sender = Sender(tmp_path, keeper.broker.port)
+        sender.put(1)
+        assert sender.finish(10)
+        said = tmp_path / "said"
+        wait_for(said.read_text, 10, "the hint")
+        assert interrupted(child) == 0
+    assert said.read_text().startswith("edge-agent: no agent seen on edge/dev2/status so far: check --device")
+    assert len(said.read_text().splitlines()) == 1
+    assert [list(line) for line in printed(tmp_path)] == [["summary"]]
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path, keeper: Keeper) -> None:
+    """The command ends with 74 at the line that does not fit; that and the rest come to the next run."""
+    out = tmp_path / "events.jsonl"
+    out.write_bytes(b'{"torn":')
+    options = ("--client-id", "archive", "--json", "--out", str(out))
+    with following(keeper, tmp_path, *options, most_bytes=20_000) as child:
+        sender = Sender(tmp_path, keeper.broker.port)
+        sent = sender.put(60)
+        assert child.wait(20) == 74
+    assert "can't write to" in (tmp_path / "said").read_text()
+    assert out.read_bytes().endswith(b"}\n")
+    assert sender.finish(15)
+    with following(keeper, tmp_path, *options) as child:
+        wait_for(lambda: out.read_bytes().count(b"\n") > len(sent), 15, "the rest")
+        assert interrupted(child) == 0
+    torn, *lines = out.read_bytes().splitlines()
+    assert torn == b'{"torn":'
+    assert sorted(json.loads(line)["id"] for line in lines) == sorted(sent)
+
+
+def test_what_comes_at_the_stop_is_left_to_the_broker(keeper: Keeper) -> None:
+    """A message between Ctrl-C and the goodbye is neither delivered nor acknowledged: the next run gets it."""
+    options = MqttOptions("127.0.0.1", keeper.broker.port, client_id="archive")
+    got: list[bytes] = []
+    follower = Follower(options, ["t"], lambda message: got.append(message.payload))
+    asked = iter([False])
+
+    def interrupted_as_one_comes() -> bool:
+        if follower.granted_s is None:
+            return False
+        if next(asked, True):
+            return True
+        multiple([("t", b"1", 1, False)], port=keeper.broker.port)
+        return False
+
+    follower.run(interrupted_as_one_comes)
+    assert got == []
+    Follower(options, ["t"], lambda message: got.append(message.payload)).run(lambda: bool(got))
+    assert got == [b"1"]
+
+
+def test_two_with_one_client_id_are_told(tmp_path: Path, keeper: Keeper) -> None:
+    """They take the connection from each other: both say what the reason may be."""
+    (tmp_path / "other").mkdir()
+    options = ["--client-id", "archive"]
+    with following(keeper, tmp_path, *options), following(keeper, tmp_path / "other", *options):
+        wait_for(lambda: "the client id archive" in (tmp_path / "said").read_text(), 20, "the hint")
+
+
+def test_a_monitor_shows_its_certificate(tmp_path: Path) -> None:
+    """No configuration of an agent is needed for a broker that wants certificates."""
+    authority = Authority(tmp_path)
+    pair, mine = authority.issue("broker", "127.0.0.1"), authority.issue("monitor")
+    settings = (
+        f"cafile {authority.cert}\ncertfile {pair.cert}\nkeyfile {pair.key}\nrequire_certificate true\n"
+        "use_identity_as_username true\nallow_anonymous false"
+    )
+    with mosquitto(tmp_path, settings=settings) as broker:
+        url = f"mqtts://127.0.0.1:{broker.port}"
+        tls = {"tls": True, "ca_file": authority.cert, "cert_file": mine.cert, "key_file": mine.key}
+        sender = Sender(tmp_path, broker.port, **tls)
+        files = ("--ca-file", str(authority.cert), "--cert-file", str(mine.cert), "--key-file", str(mine.key))
+        command = [*COMMAND, "--follow", "--broker", url, *files, "--json", "--count", "1"]
+        child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        try:
+            wait_for(lambda: sender.put(1) and child.poll() is not None, 20, "an event")
+        finally:
+            child.kill()
+            printed, _ = child.communicate()
+        sender.finish()
+    assert child.returncode == 0
+    assert json.loads(printed.splitlines()[0])["device"] == "dev1"
 
 
 def test_a_login_that_is_refused_ends_with_77(tmp_path: Path) -> None:
@@ -179,3 +300,5 @@ def test_a_login_that_is_refused_ends_with_77(tmp_path: Path) -> None:
     with mosquitto(tmp_path, settings="allow_anonymous false") as broker:
         code, line = ended("--follow", "--broker", f"mqtt://dev1:secret@127.0.0.1:{broker.port}")
     assert (code, "secret" in line) == (77, False)
+    assert "the right username and password_file, or the right login in the URL" in line
+    assert f"127.0.0.1:{broker.port}" in line

@@ -13,7 +13,7 @@ import pytest
 from agent.mqtt.options import MqttOptions
 from agent.mqtt.transport import MqttTransport
 from agent.outbox.ledger import Lane
-from agent.transport import Message
+from agent.transport import Message, Outcome
 from tests.e2e.brokers import FakeBroker, wait_for
 from tests.e2e.sender import TOPICS, Sender, ids, lane_order_holds
 
@@ -98,6 +98,33 @@ def test_a_broker_that_drops_at_every_puback_is_tried_every_half_minute() -> Non
     assert min(waits[6:]) >= 30
     assert broker.levels == [5] * 10
     assert broker.published == []
+
+
+def test_a_broker_that_never_answers_a_publish_is_given_up_after_a_minute() -> None:
+    """It answers pings, so the connection stands: after 60 s without a PUBACK it is dropped, and waits grow."""
+    now = [0.0]
+    with FakeBroker(lambda _: V5_ACCEPTED, lambda _: b"") as broker:
+        transport = MqttTransport(
+            MqttOptions("127.0.0.1", broker.port), rng=random.Random(1), clock=lambda: now[0]
+        )
+        waits = []
+        for n in range(8):
+            poll_until(transport, lambda: transport.room)
+            transport.send(Message(n, "t", b"{}"))
+            now[0] += 30.0
+            assert transport.poll(0.02) == []
+            transport.send(Message(100, "t", b"{}"))
+            now[0] += 30.1
+            assert [(r.key, r.outcome) for r in transport.poll(0.02)] == [
+                (n, Outcome.LOST),
+                (100, Outcome.LOST),
+            ]
+            assert "no PUBACK within 60 s" in transport.link.error
+            assert not transport.link.connected
+            waits.append(transport._next_try_s - now[0])
+            now[0] = transport._next_try_s
+        transport.close()
+    assert_waits_grow(waits)
 
 
 def test_the_birth_taken_is_no_success_either() -> None:

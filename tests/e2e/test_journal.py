@@ -37,9 +37,14 @@ environ = os.environ | {"JOURNAL_STREAM": f"{seen.st_dev}:{seen.st_ino}"}
 done = subprocess.run(sys.argv[1:], stderr=link, env=environ)
 print("exit code", done.returncode)
 """
+PACKAGES = Path("/usr/lib/python3/dist-packages/systemd")
 LOGGING = """
-import logging
-from agent import log
+import logging, sys
+if not sys.argv[1]:
+    sys.modules["systemd"] = None
+sys.path.append(sys.argv[1])
+from agent import journald, log
+assert (journald.library() is not None) == bool(sys.argv[1])
 log.setup(0, "journal")
 camera = logging.getLogger("agent.camera")
 for name in ("yard", "door"):
@@ -72,11 +77,24 @@ def in_the_journal(*command: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_entries_have_their_fields(tmp_path: Path) -> None:
+def systemd_python(folder: Path) -> str:
+    """Return a directory with Debian's python3-systemd and no other of its packages; skips where it is not there."""
+    (folder / "systemd").symlink_to(PACKAGES)
+    found = "import sys; sys.path.append(sys.argv[1]); import systemd.journal"
+    command = [sys.executable, "-c", found, str(folder)]
+    if subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("python3-systemd is not installed for this Python")
+    return str(folder)
+
+
+@pytest.mark.parametrize("library", [False, True], ids=["own protocol", "systemd-python"])
+def test_entries_have_their_fields(tmp_path: Path, library: bool) -> None:
     """CAMERA, EVENT_ID and the kind can be asked for; a traceback is one entry; nothing is secret in it."""
     program = tmp_path / "logging_program.py"  # the journal notes the command line of who sends
     program.write_text(LOGGING)
-    away, door, begins, lines = in_the_journal(sys.executable, str(program))
+    away, door, begins, lines = in_the_journal(
+        sys.executable, str(program), systemd_python(tmp_path) if library else ""
+    )
     assert away["MESSAGE"] == "camera yard: rtsp://***@cam/1 is away"
     assert [(e["CAMERA"], e["PRIORITY"]) for e in (away, door)] == [("yard", "4"), ("door", "4")]
     assert away["MESSAGE_ID"] == door["MESSAGE_ID"] != begins["MESSAGE_ID"]

@@ -141,6 +141,37 @@ def test_a_crowd_is_sent_away_and_costs_no_thread(endpoint: Endpoint) -> None:
         assert time.monotonic() < deadline_s
 
 
+def heard(client: socket.socket) -> bytes:
+    """Return the beginning of an answer, nothing for who was cut off without one."""
+    try:
+        return client.recv(12)
+    except ConnectionResetError:
+        return b""
+
+
+def test_who_comes_at_once_with_a_crowd_is_among_the_first(endpoint: Endpoint) -> None:
+    """Of more than the bound at the same moment, as many as the bound are served."""
+    crowd = [socket.socket() for _ in range(CLIENTS + 4)]
+    held, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        held.set()
+        go_on.wait(10)
+
+    endpoint._loop.call_soon_threadsafe(hold)
+    assert held.wait(10)
+    for client in crowd:
+        client.settimeout(10)
+        client.connect(endpoint.address)
+        client.sendall(b"GET /metrics HTTP/1.1\r\n")
+    go_on.set()
+    try:
+        assert [heard(client) for client in crowd].count(b"HTTP/1.1 503") == 4
+    finally:
+        for client in crowd:
+            client.close()
+
+
 def test_a_client_that_does_not_read_is_cut_off() -> None:
     """With megabytes that it leaves in the pipe, it is let go of at the limit, and others are served meanwhile."""
     many = tuple(replace(SNAPSHOT.cameras[0], name=f"camera {number}") for number in range(3000))
@@ -185,11 +216,12 @@ def test_a_port_that_is_taken_is_one_clear_error(endpoint: Endpoint) -> None:
         Endpoint(host, port, lambda: SNAPSHOT).__enter__()
 
 
-def test_the_end_cuts_everybody_off() -> None:
-    """Its thread ends at once, with clients still there."""
+def test_the_end_cuts_everybody_off(caplog: pytest.LogCaptureFixture) -> None:
+    """Its thread ends at once, with clients still there, and without a word in the log."""
     with Endpoint("127.0.0.1", 0, lambda: SNAPSHOT) as served:
         client = connected(served, "GET")
         ask(served)
     with client:
         assert closed_after_s(client) < 1.0
     assert not served._thread.is_alive()
+    assert caplog.messages == []

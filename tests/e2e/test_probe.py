@@ -115,6 +115,7 @@ def test_markup_and_escapes_in_a_model_string_do_nothing(tmp_path: Path) -> None
         (["--model", "nowhere"], 66, "model bundle not found"),
         (["--model", "README.md"], 65, "model bundle is not a directory"),
         (["--frobnicate"], 2, "No such option"),
+        (["--log-format", "json"], 2, "It goes before the command."),
     ],
 )
 def test_wrong_arguments_are_one_line(arguments: list[str], code: int, words: str) -> None:

@@ -82,7 +82,9 @@ def test_a_running_agent_tells_how_it_does(tmp_path: Path) -> None:
             running.wait(30)
         told = [json.loads(payload) for payload in subscriber.payloads("health")]
     assert by_config.returncode == by_state.returncode == 1
-    assert "camera gate: down" in by_config.stdout
+    assert "camera gate: down" in " ".join(by_config.stdout.split())
+    reasons_end = by_config.stdout.index("\n\n")
+    assert all(line[:2] in {"- ", "  "} for line in by_config.stdout[:reasons_end].splitlines()[1:])
     assert max(map(len, by_config.stdout.splitlines())) <= 80
     seen = json.loads(by_state.stdout)
     assert {camera["name"]: camera["state"] for camera in seen["cameras"]} == {"gate": "down", "yard": "ok"}
@@ -162,3 +164,43 @@ def test_an_engine_that_hangs_is_stuck_and_one_that_comes_back_is_not(
     stuck, well = seen
     assert stuck["reasons"] == ["engine person-ssdlite-300: infer takes longer than 0.5 s"]
     assert well["reasons"] == []
+
+
+def test_a_stopped_agent_and_one_that_is_not_there(tmp_path: Path) -> None:
+    """The first is to be restarted; of the second every place is named that was asked."""
+    home = {"HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path / "state")}
+    gone = status(**home)
+    assert gone.returncode == 69
+    assert str(tmp_path / "state" / "edge-agent") in gone.stderr
+    command = [sys.executable, "-m", "agent", "run", "--source", str(sample_clip()), "--sink", os.devnull]
+    # A user's first run, without a broker: the state directory is not there yet.
+    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **home}, stderr=subprocess.PIPE)
+    try:
+        wait_for(lambda: asked(tmp_path / "state" / "edge-agent"), 30, "the agent")
+        assert status(**home).returncode == 0
+        process.send_signal(signal.SIGSTOP)
+        hung = status(**home)
+    finally:
+        process.kill()
+        process.communicate()
+    assert hung.returncode == 69
+    assert "restart it" in hung.stderr
+
+
+def test_a_second_agent_on_a_state_directory_says_that_nobody_can_ask_it(tmp_path: Path) -> None:
+    """One has a broker, one a sink: no lock is in their way, but there is one socket."""
+    config = write(tmp_path / "c.toml", {"yard": sample_clip()}, sink=str(tmp_path / "e.jsonl"))
+    with agent(config) as first:
+        wait_for(lambda: asked(tmp_path / "state"), 30, "the agent")
+        command = [sys.executable, "-m", "agent", "run", "--source", str(sample_clip()), "--sink", os.devnull]
+        second = subprocess.run(
+            [*command, "--pace", "fastest", "--state", str(tmp_path / "state")],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert first.poll() is None
+    assert second.returncode == 0
+    assert "status` can't ask this agent: another agent answers" in second.stderr

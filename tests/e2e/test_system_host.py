@@ -6,6 +6,7 @@ anew, in two minutes.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -58,6 +59,21 @@ def hanging_infer(self, tensor):
     return infer(self, tensor)
 
 TFLiteEngine.infer = hanging_infer
+main()
+"""
+BREAKING = """\
+import os
+from agent.backends.tflite import TFLiteEngine
+from agent.cli import main
+
+infer = TFLiteEngine.infer
+
+def breaking_infer(self, tensor):
+    if os.path.exists("/srv/broken"):
+        raise RuntimeError("the engine broke")
+    return infer(self, tensor)
+
+TFLiteEngine.infer = breaking_infer
 main()
 """
 
@@ -116,6 +132,29 @@ def service(host: Host, listener: Listener) -> Host:
 def configure(host: Host, text: str) -> None:
     """Write the configuration as root does."""
     host.run("sh", "-c", f"cat > /etc/edge-agent/config.toml <<'E'\n{text}E")
+
+
+def last_end(listener: Listener, after: int) -> dict[str, str]:
+    """Wait for a birth from line `after` on; return what it tells of the end before it."""
+    online = '"state":"online"'
+    births = lambda: [line for line in listener.lines[after:] if "/status " in line and online in line]  # noqa: E731
+    wait_for(births, 30, "a birth")
+    told: dict[str, str] = json.loads(births()[0].partition(" ")[2])["last_end"]
+    return told
+
+
+@contextlib.contextmanager
+def replaced(host: Host, program: str, more: str = "") -> Iterator[None]:
+    """Have `program` in place of the agent's own start for the `with` block."""
+    host.run("sh", "-c", f"cat > /srv/replaced.py <<'E'\n{program}E")
+    override = f"[Service]\nExecStart=\nExecStart=/opt/edge-agent/bin/python /srv/replaced.py run\n{more}"
+    host.run("sh", "-c", f"mkdir -p {OVERRIDE}; printf '{override}' > {OVERRIDE}/replaced.conf")
+    try:
+        host.run("systemctl", "daemon-reload")
+        yield
+    finally:
+        host.run("rm", "-r", OVERRIDE)
+        host.run("systemctl", "daemon-reload")
 
 
 def status(host: Host) -> dict[str, Any]:
@@ -247,14 +286,15 @@ def test_a_read_only_etc(service: Host) -> None:
 
 
 def test_killed_it_comes_back(service: Host, listener: Listener) -> None:
-    """After kill -9 systemd starts it again, and its events are those of a new epoch."""
-    before = service.show(UNIT)
-    wait_for(lambda: listener.has("edge/h1/events"), 30, "an event")
-    begin_s = time.monotonic()
+    """After kill -9 systemd starts it again, says so, and its events are those of a new epoch."""
+    before, births = service.show(UNIT), len(listener.lines)
+    wait_for(lambda: listener.has("edge/h1/events", births), 30, "an event")
+    births, begin_s = len(listener.lines), time.monotonic()
     service.run("systemctl", "kill", "--kill-who=main", "--signal=KILL", UNIT)
     again = (int(before["NRestarts"]) + 1, "running")
     service.wait_for(UNIT, lambda now: (int(now["NRestarts"]), now["SubState"]) == again, 30, "it to be back")
     print(f"killed -> first inference: {time.monotonic() - begin_s:.1f} s")
+    assert last_end(listener, births)["reason"] == "killed"
     heard = len(listener.lines)
     wait_for(lambda: listener.has("edge/h1/events", heard), 30, "an event of the new process")
 
@@ -272,14 +312,13 @@ def test_a_frozen_process_is_ended_by_the_watchdog(service: Host) -> None:
 
 
 @pytest.mark.parametrize("gil", ["released", "held"])
-def test_a_call_that_hangs_is_ended(service: Host, gil: str) -> None:
-    """The engine's native call never returns: back within 45 s, with the stacks of all threads in the journal."""
-    service.run("sh", "-c", f"cat > /srv/hanging.py <<'E'\n{HANGING}E")
-    override = "[Service]\nExecStart=\nExecStart=/opt/edge-agent/bin/python /srv/hanging.py run\n"
-    service.run("sh", "-c", f"mkdir -p {OVERRIDE}; printf '{override}' > {OVERRIDE}/hanging.conf")
-    try:
-        service.run("systemctl", "daemon-reload")
+def test_a_call_that_hangs_is_ended(service: Host, listener: Listener, gil: str) -> None:
+    """The engine's native call never returns: back within 45 s, the stacks in the journal and in the next birth."""
+    with replaced(service, HANGING):
         service.run("systemctl", "restart", UNIT)
+        births = len(listener.lines)
+        wait_for(lambda: listener.has("edge/h1/events", births), 30, "an event")
+        births = len(listener.lines)
         before = int(service.show(UNIT)["NRestarts"])
         begin_s = time.monotonic()
         service.run("touch", f"/run/edge-agent/hang-{gil}")
@@ -288,12 +327,41 @@ def test_a_call_that_hangs_is_ended(service: Host, gil: str) -> None:
             UNIT, lambda now: (int(now["NRestarts"]), now["SubState"]) == back, 60, "the watchdog"
         )
         took_s = time.monotonic() - begin_s
-    finally:
-        service.run("rm", "-r", OVERRIDE)
-        service.run("systemctl", "daemon-reload")
     print(f"engine hangs, GIL {gil} -> first inference: {took_s:.1f} s")
     assert took_s < HANG_S
-    assert "in hanging_infer" in service.journal(UNIT)
+    told = last_end(listener, births)
+    print(f"its last words: {told['detail']}")
+    assert told["reason"] == "aborted"
+    assert ("stuck: engine" in told["detail"]) == (gil == "released")
+    assert "thread: hanging_infer (srv/replaced.py:" in told["detail"]
+    assert "thread: hanging_infer (srv/replaced.py:" in service.journal(UNIT)
+
+
+def test_a_crash_loop_is_slowed(service: Host, listener: Listener) -> None:
+    """From the third bad end in a row starts wait, longer than a start may take; a stop is at once all the same."""
+    service.run("systemctl", "stop", UNIT)
+    with replaced(service, BREAKING, "TimeoutStartSec=8\\n"):
+        service.run("touch", "/srv/broken")
+        service.run("systemctl", "start", "--no-block", UNIT)
+        service.wait_for(
+            UNIT, lambda now: "starting in 10 s" in now.get("StatusText", ""), 90, "a start to wait"
+        )
+        births = len(listener.lines)
+        service.run("rm", "/srv/broken")
+        count = service.show(UNIT)["NRestarts"]
+        waited_s = service.wait_for(UNIT, lambda now: now["SubState"] == "running", 30, "it to be back")
+        assert waited_s > 8
+        assert service.show(UNIT)["NRestarts"] == count
+        assert "RuntimeError: the engine broke" in last_end(listener, births)["detail"]
+        service.run("touch", "/srv/broken")
+        service.wait_for(
+            UNIT, lambda now: "starting in 30 s" in now.get("StatusText", ""), 90, "a start to wait"
+        )
+        begin_s = time.monotonic()
+        service.run("systemctl", "stop", UNIT)
+        assert time.monotonic() - begin_s < 5
+        assert service.show(UNIT)["Result"] == "success"
+        service.run("rm", "/srv/broken")
 
 
 @pytest.mark.parametrize("limit", ["TasksMax=8", "MemoryMax=40M"])
@@ -431,13 +499,13 @@ def test_a_credential_is_the_brokers_password(service: Host) -> None:
     service.run(
         "sh",
         "-c",
-        "umask 077; mkdir -p /etc/credstore; echo s3cret > /etc/credstore/edge-agent.mqtt.transport-password",
+        "umask 077; mkdir -p /etc/credstore; echo s3cret > /etc/credstore/edge-agent.mqtt-password",
     )
     login = 'host = "127.0.0.1"\nusername = "edge"\npassword_file = "mqtt-password"'
     configure(service, CONFIG.replace('host = "127.0.0.1"', login))
     service.run("systemctl", "restart", UNIT)
     assert service.show(UNIT)["SubState"] == "running"
-    service.run("rm", "/etc/credstore/edge-agent.mqtt.transport-password")
+    service.run("rm", "/etc/credstore/edge-agent.mqtt-password")
     service.run("systemctl", "restart", UNIT, check=False)
     service.wait_for(UNIT, lambda now: now["ExecMainStatus"] != "0", 20, "it to miss the credential")
     assert "password_file" in service.journal(UNIT)

@@ -38,6 +38,7 @@ def card(tmp_path: Path) -> Path:
         "etc/login.defs": "USERGROUPS_ENAB yes\n",
         "proc/device-tree/compatible": "raspberrypi,5-model-b\0brcm,bcm2712\0",
         "proc/sys/kernel/arch": "aarch64\n",
+        "usr/lib/systemd/empty": "",
         "var/lib/misc/empty": "",
     }
     for name, text in files.items():
@@ -69,7 +70,11 @@ def test_looking_changes_nothing(card: Path) -> None:
 def test_install_again_and_undo(card: Path) -> None:
     """The second time there is nothing to change; in the end the tree is what it was."""
     before = shape(card)
-    assert "sudo systemctl enable edge-agent" in system("install", "--root", str(card)).stdout
+    done = system("install", "--root", str(card))
+    assert f"sudo systemctl --root={card} enable edge-agent" in done.stdout
+    assert f"edit {card}/etc/edge-agent/config.toml" in done.stdout
+    assert "restart" not in done.stdout
+    assert f"/opt/edge-agent/bin/edge-agent is not below {card} yet" in done.stderr
     assert (card / SERVICE).exists()
     assert "char-media" in (card / BOARD_DROP_IN).read_text()
     assert "edge-agent:" in (card / "etc/passwd").read_text()
@@ -91,7 +96,7 @@ def test_install_again_and_undo(card: Path) -> None:
     ]
     system("uninstall", "--root", str(card), "--purge")
     left = [name for name in shape(card) if name not in before]
-    assert left == ["usr", "usr/local", "usr/local/lib"]
+    assert left == ["usr/local", "usr/local/lib"]
     assert "edge-agent" not in (card / "etc/passwd").read_text() + (card / "etc/group").read_text()
     assert system("uninstall", "--root", str(card), "--purge").stdout == "nothing to change\n"
 
@@ -120,7 +125,7 @@ def test_a_card_that_moved_to_another_board(card: Path) -> None:
 
 def test_a_read_only_place_is_one_line(card: Path) -> None:
     """Code 73, the path and the reason."""
-    (card / "usr").write_text("a file where a folder belongs\n")
+    (card / "usr/local").write_text("a file where a folder belongs\n")
     done = system("install", "--root", str(card), check=False)
     assert done.returncode == 73
     assert len(done.stderr.splitlines()) == 1
@@ -141,7 +146,20 @@ def test_only_root_may(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from agent.errors import NotPermitted
 
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    (tmp_path / "usr/lib/systemd").mkdir(parents=True)
     refused = CliRunner().invoke(install, ["--root", str(tmp_path)]).exception
     assert isinstance(refused, NotPermitted)
     assert refused.exit_code == 77
     assert CliRunner().invoke(install, ["--root", str(tmp_path), "--dry-run"]).exit_code == 0
+
+
+@pytest.mark.parametrize("dry_run", [("--dry-run",), ()])
+def test_a_folder_that_is_no_system_is_left_alone(tmp_path: Path, dry_run: tuple[str, ...]) -> None:
+    """An empty mount point is told, and nothing is made in it."""
+    if not dry_run and os.geteuid():
+        pytest.skip("installing needs root")
+    done = system("install", "--root", str(tmp_path), *dry_run, check=False)
+    assert (done.returncode, done.stdout) == (66, "")
+    assert done.stderr.count("\n") == 1
+    assert "systemd" in done.stderr
+    assert list(tmp_path.iterdir()) == []

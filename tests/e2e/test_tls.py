@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import socket
+import sqlite3
 import ssl
 import subprocess
 import threading
@@ -20,12 +21,18 @@ from agent.mqtt.transport import MqttTransport
 from agent.transport import Message, Outcome, Presence
 from tests.e2e.brokers import Process, Subscriber, free_port, mosquitto, wait_for
 from tests.e2e.certificates import Authority, Pair
+from tests.e2e.sender import TOPICS, Sender
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 EXAMPLE = Path(__file__).parents[2] / "ansible/mosquitto"
 SECRET = "correct-horse-battery"  # noqa: S105 - of the test
+
+
+def pair(folder: Path, name: str) -> Pair:
+    """Return the certificate and key of `name` in `folder`."""
+    return Pair(folder / f"{name}.pem", folder / f"{name}.key")
 
 
 def tls_settings(authority: Authority, broker: Pair, *, clients: bool) -> str:
@@ -268,25 +275,75 @@ def test_a_device_reads_its_own_commands_and_nothing_else(guarded: tuple[Process
 
 
 def test_the_example_configuration_knows_a_device_by_its_certificate(tmp_path: Path) -> None:
-    """ansible/mosquitto/mosquitto.conf, but for paths and port: the certificate's name is the device's."""
-    authority, port = Authority(tmp_path), free_port()
-    broker_pair = authority.issue("broker", "127.0.0.1")
-    device, stranger = authority.issue("dev1"), Authority(tmp_path, "other").issue("dev2")
+    """ansible/mosquitto/mosquitto.conf with its certificates, but for paths and port: their names are the devices'."""
+    port = free_port()
+    text = (EXAMPLE / "mosquitto.conf").read_text()
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    commands = [line.strip("# ") for line in text.splitlines() if "openssl " in line]
+    assert len(commands) == 5
+    for command in commands:
+        command = command.replace("DNS:broker.lan", "IP:127.0.0.1").replace("pi4", "dev1")
+        subprocess.run(command, shell=True, cwd=tmp_path, check=True, capture_output=True)  # noqa: S602 - our own
+    strict = ["openssl", "verify", "-x509_strict", "-CAfile", "ca.pem", "broker.pem", "dev1.pem"]
+    subprocess.run(strict, cwd=tmp_path, check=True, capture_output=True)
+    device, stranger = pair(tmp_path, "dev1"), Authority(tmp_path, "other").issue("dev2")
     shutil.copyfile(EXAMPLE / "acl", tmp_path / "acl")
     (tmp_path / "acl").chmod(0o600)
-    assert broker_pair.cert.name == "broker.pem"
-    text = (EXAMPLE / "mosquitto.conf").read_text().replace("listener 8883", f"listener {port} 127.0.0.1")
+    log = tmp_path / "broker.log"
+    text = text.replace("listener 8883", f"listener {port} 127.0.0.1")
     text = text.replace("/etc/mosquitto/certs", str(tmp_path)).replace("/etc/mosquitto", str(tmp_path))
     text = text.replace("/var/lib/mosquitto/", f"{tmp_path}/")
-    with mosquitto(tmp_path, port=port, config=f"user root\n{text}"):
-        link = transport(port, ca_file=authority.cert, cert_file=device.cert, key_file=device.key)
+    with mosquitto(tmp_path, port=port, config=f"user root\n{text}\nlog_dest file {log}"):
+        link = transport(port, ca_file=tmp_path / "ca.pem", cert_file=device.cert, key_file=device.key)
         assert connects(link)
-        assert publish(link, "edge/dev1/events/yard") is Outcome.DELIVERED
-        assert publish(link, "edge/dev2/events/yard") is Outcome.DENIED
+        for _ in range(3):
+            assert publish(link, "edge/dev1/events/yard", retain=True) is Outcome.DELIVERED
+            assert publish(link, "edge/dev2/events/yard") is Outcome.DENIED
+        assert link.link.session == 1
         link.close()
-        other = transport(port, ca_file=authority.cert, cert_file=stranger.cert, key_file=stranger.key)
+        other = transport(port, ca_file=tmp_path / "ca.pem", cert_file=stranger.cert, key_file=stranger.key)
         assert not connects(other)
         other.close()
+    said = [line for line in log.read_text().splitlines() if "administrator" not in line]
+    assert said
+    assert not [line for line in said if "Warning" in line or "Saving" in line]
+
+
+def test_a_name_that_is_not_the_certificates_is_told_and_not_hammered(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log says what is denied and what to do, once, and all is kept, also where each denial ends a connection.
+
+    As mosquitto 2.0 does with `max_queued_messages 0`.
+    """
+    authority, log = Authority(tmp_path), tmp_path / "broker.log"
+    shutil.copyfile(EXAMPLE / "acl", tmp_path / "acl")
+    (tmp_path / "acl").chmod(0o600)
+    settings = tls_settings(authority, authority.issue("broker", "127.0.0.1"), clients=True)
+    settings += f"\nacl_file {tmp_path}/acl\nlog_dest file {log}\nlog_type all\nmax_queued_messages 0"
+    device = authority.issue("pi4")
+    with mosquitto(tmp_path, settings=settings) as broker:
+        sender = Sender(
+            tmp_path,
+            broker.port,
+            tls=True,
+            ca_file=authority.cert,
+            cert_file=device.cert,
+            key_file=device.key,
+        )
+        sent = sender.put(3)
+        denied = (TOPICS.events("yard"), TOPICS.status)
+        wait_for(lambda: sender.publisher.state.denied_topics == denied, 10, "the denials")
+        wait_for(lambda: sender.publisher.state.connected, 10, "a connection that stands")
+        assert not sender.finish(1.0)
+    assert log.read_text().count("New client connected") <= len(denied) + 2
+    assert caplog.text.count("let this login write edge/dev1/#") == 1
+    assert "same device name" not in caplog.text
+    with sqlite3.connect(tmp_path / "outbox.db") as rows:
+        kept = rows.execute("SELECT count(*) FROM message WHERE topic LIKE '%/events/%'").fetchone()
+    rows.close()
+    assert kept == (len(sent),)
 
 
 def test_the_last_will_passes_the_access_list(guarded: tuple[Process, Path]) -> None:

@@ -78,13 +78,13 @@ def _make_wheels(folder: Path, wheels: Path) -> None:
         shutil.copytree(part, copy, ignore=ignored) if part.is_dir() else shutil.copy(part, copy)
     for old in wheels.glob("edge_agent-*.whl"):
         old.unlink()
-    _or_skip([*_PIP, "wheel", "--no-deps", "--wheel-dir", str(wheels), str(source)])
+    or_skip([*_PIP, "wheel", "--no-deps", "--wheel-dir", str(wheels), str(source)])
     (own,) = wheels.glob("edge_agent-*.whl")
     needs = _dependencies()
     stamp = wheels / "dependencies"
     if not stamp.exists() or stamp.read_text() != needs:
         options = ["--only-binary=:all:", f"--python-version={PYTHON}", "--dest", str(wheels)]
-        _or_skip([*_PIP, "download", *options, str(own)])
+        or_skip([*_PIP, "download", *options, str(own)])
         stamp.write_text(needs)
 
 
@@ -98,7 +98,7 @@ def _make_system(folder: Path, system: Path, lab: Path) -> None:
     archive, part = folder / f"{DEBIAN}.tar", folder / "system.part"
     if not archive.exists():
         made = folder / f"{DEBIAN}.part.tar"
-        _or_skip(["mmdebstrap", "--quiet", "--variant=minbase", f"--include={_PACKAGES}", DEBIAN, str(made)])
+        or_skip(["mmdebstrap", "--quiet", "--variant=minbase", f"--include={_PACKAGES}", DEBIAN, str(made)])
         made.rename(archive)
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -141,7 +141,7 @@ def make_long_clip(path: Path, *, times: int) -> None:
     part.rename(path)
 
 
-def _or_skip(command: list[str]) -> None:
+def or_skip(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     if done.returncode:
         pytest.skip(f"{Path(command[0]).name}: {done.stderr.strip()[-300:]}")

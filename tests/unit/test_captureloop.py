@@ -78,7 +78,7 @@ def test_without_retry_a_fault_comes_out() -> None:
 
 def test_with_retry_the_source_is_made_anew(caplog: pytest.LogCaptureFixture) -> None:
     """A service waits the fault out; the same fault again is not told again, a new one is."""
-    caplog.set_level("INFO")
+    caplog.set_level("WARNING")
     mailbox = Mailbox(threading.Condition())
     faults = [ServiceAway("away"), ServiceAway("away"), BadData("odd")]
     sources = [*(Script(0, fault) for fault in faults), Script(3)]
@@ -92,6 +92,24 @@ def test_with_retry_the_source_is_made_anew(caplog: pytest.LogCaptureFixture) ->
         "camera c: odd",
         "camera c: works again",
     ]
+
+
+def test_losses_of_a_connection_are_failures() -> None:
+    """A source that connects again by itself is counted like one made anew, and has no rate while it is away."""
+    mailbox = Mailbox(threading.Condition())
+    seen: list[tuple[int, float]] = []
+
+    class Losing(Script):
+        def frames(self) -> Iterator[Any]:
+            yield from super().frames()
+            seen.append((camera.failures, camera.frame_rate_hz))
+            self.stats.losses, self.stats.link = 2, LinkState("lost", "connection reset")
+            seen.append((camera.failures, camera.frame_rate_hz))
+
+    camera = capture([Script(0, ServiceAway("away")), Losing(2)], mailbox, retry=True)
+    camera.run()
+    assert seen == [(1, 25.0), (3, 0.0)]
+    assert camera.failures == 3
 
 
 def test_close_ends_the_wait_for_another_try() -> None:

@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent import wire
@@ -145,6 +145,7 @@ def test_what_can_not_be_read_is_counted() -> None:
     assert collector.totals.unreadable == 4
 
 
+@settings(deadline=None)
 @given(
     total=st.integers(1, 40),
     lost=st.sets(st.integers(1, 40)),

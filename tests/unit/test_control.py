@@ -6,6 +6,9 @@ import json
 import os
 import socket
 import stat
+import threading
+import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -93,6 +96,30 @@ def test_a_client_that_says_nothing_holds_nobody_for_long(
         assert ask(folder, "status") == b"1\n"
 
 
+def test_idle_clients_hold_nobody(folder: Path) -> None:
+    """Several that say nothing: who asks is answered meanwhile, and all of them are let go in the end."""
+    with ExitStack() as stack, Control(folder, {"status": lambda: 1}):
+        links = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(8)]
+        for link in links:
+            link.settimeout(10)
+            link.connect(SOCKET)
+        begin_s = time.monotonic()
+        assert ask(folder, "status") == b"1\n"
+        assert time.monotonic() - begin_s < control._TALK_S
+        assert [link.recv(1) for link in links] == [b""] * 8
+
+
+def test_more_than_can_be_served_wait_their_turn(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crowd makes no crowd of threads."""
+    monkeypatch.setattr(control, "_TALK_S", 0.5)
+    monkeypatch.setattr(control, "_CLIENTS", 2)
+    with ExitStack() as stack, Control(folder, {"status": lambda: 1}):
+        for _ in range(4):
+            stack.enter_context(socket.socket(socket.AF_UNIX)).connect(SOCKET)
+        assert ask(folder, "status") == b"1\n"
+        assert sum(thread.name == "control client" for thread in threading.enumerate()) <= 2
+
+
 def test_the_socket_of_a_dead_process_is_replaced(folder: Path) -> None:
     """One that nobody listens on is no obstacle; one that answers is another agent's."""
     with socket.socket(socket.AF_UNIX) as dead:
@@ -114,8 +141,9 @@ def test_who_ends_leaves_the_socket_of_another(folder: Path) -> None:
 
 
 def test_no_place_for_a_socket_is_told(tmp_path: Path) -> None:
-    """A directory that is not there is one line, for the agent and for who asks."""
-    with pytest.raises(CannotCreate, match="control socket"), Control(tmp_path / "none", {}):
+    """A directory that can't be is one line, for the agent and for who asks."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CannotCreate, match="control socket"), Control(tmp_path / "file" / "none", {}):
         pass
     with pytest.raises(ServiceAway):
         ask(tmp_path / "none", "status")
@@ -128,4 +156,20 @@ def test_a_socket_of_somebody_else_is_not_permitted(folder: Path) -> None:
     with Control(folder, {"status": lambda: 1}):
         (folder / SOCKET).chmod(0)
         with pytest.raises(NotPermitted, match="as the agent's user"):
+            ask(folder, "status")
+
+
+def test_the_folder_is_made(tmp_path: Path) -> None:
+    """The first agent of a user finds no state directory yet."""
+    with Control(tmp_path / "new" / "state", {"status": lambda: 1}):
+        assert ask(tmp_path / "new" / "state", "status") == b"1\n"
+
+
+def test_an_agent_that_hangs_is_not_told_as_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stopped process still takes connections: the fix is to restart it, not to start it."""
+    monkeypatch.setattr(control, "_PATIENCE_S", 0.2)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(SOCKET)
+        listener.listen()
+        with pytest.raises(ServiceAway, match=r"an agent is there and does not answer .*restart it"):
             ask(folder, "status")

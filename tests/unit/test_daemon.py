@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import socket
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -11,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from agent import engines
+from agent import engines, monitor
+from agent import systemd as agent_systemd
 from agent.config import CameraConfig, Config
 from agent.daemon import RunOptions, run
 from agent.errors import BadData, TryAgain
 from agent.pipeline import Pipeline
-from agent.starter import sample_clip
+from agent.starter import sample_clip, starter_bundle
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,6 +123,102 @@ def test_a_signal_during_a_reload_is_not_lost(tmp_path: Path, caplog: pytest.Log
     run(replace(first, reload=load))
     done.join(10)
     assert "starting anew" in caplog.text
+
+
+class Slow:
+    """Opens models; from the second on each waits until systemd has heard enough, and tells what that was."""
+
+    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.link = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.link.bind(str(tmp_path / "notify"))
+        self.link.settimeout(10)
+        self._real, self._opened = engines.open_model, 0
+        self.meanwhile: list[str] = []
+        self.loaded = threading.Event()
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "30000000")
+        monkeypatch.delenv("WATCHDOG_PID", raising=False)
+        monkeypatch.setattr(engines, "open_model", self.open)
+        monkeypatch.setattr(agent_systemd, "_FEED_S", 0.05)
+        monkeypatch.setattr(monitor, "PERIOD_S", 0.05)
+
+    def open(self, path: Path, *, threads: int) -> Any:
+        self._opened += 1
+        if self._opened > 1:
+            while "RELOADING=1" not in self.heard():
+                pass
+            self.meanwhile = [line for _ in range(10) for line in self.heard()]
+            self.loaded.set()
+        return self._real(path, threads=threads)
+
+    def heard(self) -> list[str]:
+        return self.link.recv(4096).decode().split("\n")
+
+
+@pytest.mark.parametrize("what", ["device", "model"])
+def test_systemd_hears_of_life_while_a_reload_loads_and_not_that_it_is_done(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether all begins anew or a camera has another model: fed all the time, READY once the models are there."""
+    slow = Slow(tmp_path, monkeypatch)
+    shutil.copytree(starter_bundle(), tmp_path / "other")
+    first = options(tmp_path, AWAY)
+    new = {"device": "b"} if what == "device" else {"camera": (AWAY, with_model(str(tmp_path / "other")))}
+    second = replace(first, config=msgspec.structs.replace(first.config, **new))
+    ready = []
+
+    def drive() -> None:
+        for number in (signal.SIGHUP, signal.SIGTERM):
+            while "READY=1" not in slow.heard():
+                pass
+            ready.append(number)
+            kill(number)
+            slow.loaded.wait(20)
+
+    driver = threading.Thread(target=drive)
+    driver.start()
+    run(replace(first, reload=lambda: replace(second, reload=lambda: second)))
+    driver.join(10)
+    slow.link.close()
+    assert slow.meanwhile.count("WATCHDOG=1") >= 8
+    assert "READY=1" not in slow.meanwhile
+    assert ready == [signal.SIGHUP, signal.SIGTERM]
+
+
+@pytest.mark.parametrize("what", ["start", "device", "model"])
+def test_a_stop_does_not_wait_for_models(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SIGTERM while one is loaded, at the start or for a reload: the end comes at once, and is a good one."""
+    real, opened, go_on = engines.open_model, [], threading.Event()
+
+    def slow(path: Path, *, threads: int) -> Any:
+        opened.append(path)
+        if len(opened) == (1 if what == "start" else 2):
+            threading.Thread(target=kill, args=(signal.SIGTERM,)).start()
+            go_on.wait(20)
+        return real(path, threads=threads)
+
+    monkeypatch.setattr(engines, "open_model", slow)
+    shutil.copytree(starter_bundle(), tmp_path / "other")
+    first = options(tmp_path, AWAY)
+    new = {"device": "b"} if what == "device" else {"camera": (AWAY, with_model(str(tmp_path / "other")))}
+    second = replace(first, config=msgspec.structs.replace(first.config, **new))
+    done = None if what == "start" else drive(caplog, [(signal.SIGHUP, None)], stop=False)
+    run(replace(first, reload=lambda: second))
+    assert len(opened) == (1 if what == "start" else 2)
+    assert not go_on.is_set()
+    loading = [thread for thread in threading.enumerate() if thread.name == "loading"]
+    assert loading
+    go_on.set()
+    for thread in loading:
+        thread.join(20)
+    if done:
+        done.join(10)
+
+
+def with_model(path: str) -> CameraConfig:
+    return CameraConfig(name="b", source="rtsp://127.0.0.1:1/x", model=path)
 
 
 def cam(name: str) -> CameraConfig:

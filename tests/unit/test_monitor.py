@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,11 @@ from agent.camera import CameraOptions
 from agent.config import CameraConfig, Config
 from agent.engines import Engines
 from agent.hardware import ThermalZone, Throttling
+from agent.heartbeat import Heartbeat
+from agent.lastwords import LastWords
 from agent.monitor import Monitor
 from agent.outlet import Outlet, open_outlet
-from agent.systemd import Systemd
+from agent.systemd import PATIENCE_S, Systemd
 from agent.throttle import Throttle
 from agent.watch import Watch, complete
 from tests.e2e.brokers import wait_for
@@ -35,11 +38,13 @@ class Seen(Systemd):
         super().__init__({})
         self.told: list[dict[str, object]] = []
         self.rounds = 0
+        self.looks: list[tuple[str, float]] = []
         monkeypatch.setattr(outlet.publisher, "retain", self._retain)
 
-    def look(self, *args: Any, **more: Any) -> None:
+    def look(self, state: str, *args: Any, overdue_s: float = 0.0, **more: Any) -> None:
         self.rounds += 1
-        super().look(*args, **more)
+        self.looks.append((state, overdue_s))
+        super().look(state, *args, overdue_s=overdue_s, **more)
 
     def more_rounds(self) -> None:
         """Wait until the thread has looked around some more times."""
@@ -66,7 +71,10 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[W
     ):
         seen = Seen(outlet, monkeypatch)
         watch = Watch(engines, outlet, CameraOptions(), ended=lambda _: None)
-        with Monitor(watch, engines, outlet, state_dir=tmp_path, systemd=seen, throttle=Throttle()) as judge:
+        words = LastWords(None)
+        with Monitor(
+            watch, engines, outlet, state_dir=tmp_path, systemd=seen, throttle=Throttle(), words=words
+        ) as judge:
             watch.apply(complete(config))
             yield watch, judge, seen
             judge.leave()
@@ -125,3 +133,31 @@ def test_a_fault_of_a_camera_s_state_is_told_once(
         assert seen.told == []
         faulty.clear()
         wait_for(lambda: seen.told, 10, "the first verdict")
+
+
+class Leaping:
+    """The time module, with a clock that can leap ahead as it does for a process that stood still."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead_s
+
+
+def test_a_pause_of_the_process_is_not_a_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped for 22 s in the midst of an inference: it goes on, is fed; one that hangs then is found all the same."""
+    clock = Leaping()
+    begun_s = time.monotonic()
+    monkeypatch.setattr(monitor, "time", clock)
+    with watched(tmp_path, monkeypatch) as (_, _, seen):
+        seen.more_rounds()
+        monkeypatch.setattr(Engines, "beats", lambda _: [Heartbeat("engine m", "infer", begun_s)])
+        clock.ahead_s = 22.0
+        seen.more_rounds()
+        assert "stuck" not in {state for state, _ in seen.looks}
+        for _ in range(12):
+            clock.ahead_s += 2.5
+            seen.more_rounds()
+        assert seen.looks[-1][0] == "stuck"
+        assert seen.looks[-1][1] > PATIENCE_S

@@ -76,6 +76,23 @@ def encoded(
     return shown
 
 
+def jpegs(lumas: Iterator[Luma], quality: int) -> list[av.VideoFrame]:
+    """Return what a camera's MJPEG makes of the pictures; `quality` is its quantiser, 1 to 31, the worst."""
+    decoder, shown = av.CodecContext.create("mjpeg", "r"), []
+    encoder: Any = None
+    for number, luma in enumerate(lumas):
+        if encoder is None:
+            encoder = av.CodecContext.create("mjpeg", "w")
+            (encoder.height, encoder.width), encoder.pix_fmt = luma.shape, "yuvj420p"
+            encoder.time_base = fractions.Fraction(1, FPS)
+            encoder.options = {"qmin": str(quality), "qmax": str(quality)}
+        given_one = picture(luma).reformat(format="yuvj420p")
+        given_one.pts = number
+        for packet in encoder.encode(given_one):
+            shown += decoder.decode(av.Packet(bytes(packet)))
+    return shown
+
+
 def flaws(shown: list[av.VideoFrame]) -> list[str]:
     """Return the flaw after each picture."""
     watch, seen = PictureWatch(), []
@@ -166,6 +183,17 @@ def test_a_picture_that_is_green_below_is_not_trusted() -> None:
     assert judged(half) == GREEN
 
 
+@pytest.mark.parametrize("noise", [0.5, 1.0])
+def test_a_grey_wall_in_infrared_light_with_a_person_is_a_scene(noise: float) -> None:
+    """A wall of just the level that FFmpeg fills in has noise; what it fills in has none, whatever moves on it."""
+    wall = flat((1280, 720), 128, noise).round()
+    wall[200:700, 300:520] = 60
+    assert judged(picture(wall)) == SOUND
+    lost = flat((1280, 720), 128)
+    lost[200:700, 300:520] = scene((220, 500))
+    assert judged(picture(lost)) == GREY
+
+
 def test_bright_fog_and_infrared_are_scenes() -> None:
     """A slow gradient in grey, a burnt-out sky, a picture without colour at night."""
     fog = 150 + np.linspace(-6, 6, 180)[:, None] + RNG.normal(0, 1.5, (180, 320))
@@ -205,6 +233,15 @@ OPTIONS: list[dict[str, Any]] = [{"crf": "23"}, {"crf": "40"}, {"bit_rate": 100_
 def test_a_still_scene_with_noise_is_not_frozen(noise: float, options: dict[str, Any]) -> None:
     """Even where the encoder repeats the picture between key frames."""
     assert set(flaws(encoded((scene(noise=noise) for _ in range(90)), gop=15, **options))) == {""}
+
+
+@pytest.mark.parametrize("quality", [3, 12, 31])
+@pytest.mark.parametrize("noise", [0.5, 2.0])
+def test_a_still_scene_in_mjpeg_is_not_frozen(noise: float, quality: int) -> None:
+    """Quantisation eats most of the noise; the very same picture is frozen all the same."""
+    shown = jpegs((scene(noise=noise) for _ in range(80)), quality)
+    assert set(flaws(shown)) == {""}
+    assert set(flaws([*shown[:20], *shown[20:21] * 80])[80:]) == {"frozen"}
 
 
 def test_a_frozen_camera_is_told_and_trusted_at_the_first_other_picture() -> None:

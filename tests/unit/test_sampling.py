@@ -284,3 +284,16 @@ def test_rate_meter_survives_a_jump_back() -> None:
     for time_s in (100.0, 0.0, 0.1, 0.2):
         meter.inferred(time_s, 0.0)
     assert meter.report(10.0).effective_hz == pytest.approx(10.0)
+
+
+def test_rate_meter_tells_that_nothing_comes_any_more() -> None:
+    """The rate as of now falls while nothing is inferred, down to 0; a frame that is not late yet changes nothing."""
+    meter = RateMeter(Sampling(mode="uniform", hz=2), window_s=10.0)
+    for k in range(21):
+        meter.inferred(k / 2, 0.0)
+    assert meter.report(25.0, 10.0).effective_hz == pytest.approx(2.0)
+    assert meter.report(25.0, 10.4).effective_hz == pytest.approx(2.0, rel=0.06)
+    assert 0.9 < meter.report(25.0, 15.0).effective_hz < 1.2
+    assert meter.report(25.0, 15.0).miss_window_s == pytest.approx(5.0)
+    assert meter.report(25.0, 40.0).effective_hz == 0.0
+    assert meter.report(25.0, 40.0).miss_window_s == pytest.approx(30.0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import pytest
+
 from agent.messages import Event, Frame
 from agent.pipeline import Result
 from agent.stages import CAMERA_LOST, CameraStages
@@ -80,3 +82,27 @@ def test_a_camera_may_be_lost_while_it_finishes() -> None:
     for _, reasons, counts in both.told:
         assert counts["person"][0] == (0 if reasons else 1) or reasons == []
     assert both.counts()["person"] == (0, 0)
+
+
+def test_an_end_that_could_not_be_told_is_told_later() -> None:
+    """A fault while one of three ends is put costs none of them; frames that come too late are counted."""
+    both: Any = Ends()
+    report = both.report
+
+    def fails_once(*told: Any) -> None:
+        if [reasons for _, reasons, _ in both.told if reasons] == [[CAMERA_LOST]] and both.report != report:
+            both.report = report
+            raise RuntimeError("once")
+        report(*told)
+
+    stages = CameraStages(both, both)
+    geometry: Any = None
+    stages.finish(Frame("c", 0, 0.0, 0.0, 0.0, picture()), geometry, ())
+    both.there, both.report = 3, fails_once
+    with pytest.raises(RuntimeError):
+        stages.lose(5.0)
+    stages.finish(Frame("c", 1, 1.0, 1.0, 1.0, picture()), geometry, ())
+    stages.lose(6.0)
+    stages.lose(7.0)
+    assert [told[:2] for told in both.told if told[1]] == [(5.0, [CAMERA_LOST])] * 3
+    assert (stages.events, stages.inferred, stages.suppressed) == (3, 1, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent import systemd as agent_systemd
 from agent.systemd import PATIENCE_S, Systemd, in_words
+from tests.e2e.brokers import wait_for
 
 
 class Manager:
@@ -91,7 +94,59 @@ def test_reload(manager: Manager) -> None:
     assert time_us.startswith("MONOTONIC_USEC=")
     assert time_us.partition("=")[2].isdecimal()
     systemd.look("ok", ready=True)
+    assert manager.heard() == ["WATCHDOG=1"]
+    systemd.reloaded()
+    systemd.look("ok", ready=True)
     assert manager.heard() == ["WATCHDOG=1", "READY=1", "STATUS=ok"]
+
+
+def test_who_is_busy_is_fed_until_somebody_looks(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While models are loaded nobody looks around: signs of life come all the same, and more time is asked for."""
+    monkeypatch.setattr(agent_systemd, "_FEED_S", 0.01)
+    with Systemd(manager.environ) as systemd:
+        systemd.busy("starting: models and outbox are opened")
+        words = "STATUS=starting: models and outbox are opened"
+        assert manager.heard() == ["WATCHDOG=1", "EXTEND_TIMEOUT_USEC=60000000", words]
+        assert [manager.heard() for _ in range(3)] == [["WATCHDOG=1", "EXTEND_TIMEOUT_USEC=60000000"]] * 3
+        systemd.look("ok", ready=True)
+        while manager.heard() != ["WATCHDOG=1", "READY=1", "STATUS=ok"]:
+            pass
+        silent(manager)
+        systemd.busy("reloading")
+        assert manager.heard() == ["WATCHDOG=1", "STATUS=reloading"]
+    silent(manager)
+
+
+def test_who_is_busy_for_ever_is_fed_no_more(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start that hangs is given up: systemd's own limits hold then."""
+    monkeypatch.setattr(agent_systemd, "_FEED_S", 0.01)
+    monkeypatch.setattr(agent_systemd, "BUSY_S", 0.1)
+    systemd = Systemd(manager.environ)
+    systemd.busy("starting")
+    wait_for(lambda: not feeders(), 10, "the feeding to end")
+    assert manager.heard()[0] == "WATCHDOG=1"
+
+
+def test_a_stop_asks_for_no_time(manager: Manager) -> None:
+    """Who stops has TimeoutStopSec, however busy."""
+    systemd = Systemd(manager.environ)
+    systemd.stopping("shutdown")
+    systemd.busy("reloading")
+    assert manager.heard() == ["STOPPING=1", "STATUS=stopping: shutdown"]
+    assert manager.heard_nothing()
+
+
+def feeders() -> list[threading.Thread]:
+    """Return the threads that feed."""
+    return [thread for thread in threading.enumerate() if thread.name == "systemd"]
+
+
+def silent(manager: Manager) -> None:
+    """Wait until nobody feeds any more, and hear what was still told."""
+    wait_for(lambda: not feeders(), 10, "the feeding to end")
+    while not manager.heard_nothing():
+        pass
+    manager.socket.settimeout(5)
 
 
 def test_stopping_has_the_last_word(manager: Manager) -> None:
@@ -104,9 +159,11 @@ def test_stopping_has_the_last_word(manager: Manager) -> None:
 
 
 def test_more_time(manager: Manager) -> None:
-    """In microseconds."""
-    Systemd(manager.environ).extend(12.5)
-    assert manager.heard() == ["EXTEND_TIMEOUT_USEC=12500000"]
+    """In microseconds, with the reason in words."""
+    systemd = Systemd(manager.environ)
+    assert systemd.manages
+    systemd.extend(12.5, "waiting")
+    assert manager.heard() == ["EXTEND_TIMEOUT_USEC=12500000", "STATUS=waiting"]
 
 
 @pytest.mark.parametrize("environ", [{"WATCHDOG_USEC": ""}, {"WATCHDOG_PID": "1"}])
@@ -123,6 +180,7 @@ def test_no_watchdog_or_that_of_another_process(manager: Manager, environ: dict[
 def test_without_a_manager_nothing_is_told(address: str) -> None:
     """Not started by systemd, or by one that listens where we can't speak."""
     systemd = Systemd({"NOTIFY_SOCKET": address})
+    assert not systemd.manages
     systemd.look("ok", ready=True)
     systemd.stopping("shutdown")
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.hardware import ThermalZone, Throttling, read_throttling
-from agent.throttle import COOL_C, FACTORS, LOWER_S, MAX_RAISE_S, NEAR_C, RAISE_S, Budget, Throttle
+from agent.throttle import COOL_C, FACTORS, LASTING_S, LOWER_S, MAX_RAISE_S, NEAR_C, RAISE_S, Budget, Throttle
 from tests.unit.hardware.boards import TREES
 
 if TYPE_CHECKING:
@@ -85,11 +85,18 @@ def test_a_device_that_cooled_has_its_rate_back_step_by_step() -> None:
     assert [second - 100 for second, _ in told[4:]] == [60, 120, 180, 240]
 
 
-def test_between_near_and_cool_nothing_changes() -> None:
-    """The hysteresis: a wobble between the two thresholds moves nothing, lowered or not."""
+def test_between_near_and_cool_little_changes() -> None:
+    """The hysteresis: a wobble between the thresholds takes nothing, and in 10 minutes gives back what was taken."""
     wobble = [at(LIMIT_C - (NEAR_C if second % 2 else COOL_C - 0.1)) for second in range(5000)]
     assert changes(wobble) == []
-    assert changes([at(85.0), *wobble]) == [(0, 0.7)]
+    assert changes([at(85.0), *wobble]) == [(0, 0.7), (1 + LASTING_S, 1.0)]
+
+
+def test_a_device_that_is_never_cool_recovers() -> None:
+    """Steady 73 C is not too hot: what under-voltage took for 25 s comes back, a step every 10 minutes."""
+    told = changes([at(73.0, under_voltage=True)] * 25 + [at(73.0)] * 3600)
+    assert [factor for _, factor in told] == [0.7, 0.5, 0.35, 0.5, 0.7, 1.0]
+    assert [second - 25 for second, _ in told[3:]] == [LASTING_S, 2 * LASTING_S, 3 * LASTING_S]
 
 
 @settings(max_examples=20, deadline=None)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import av
 import numpy as np
 
-from agent.camera import CameraOptions, Ended
+from agent.camera import Camera, CameraOptions, Ended
+from agent.camerahealth import CameraHealth, HealthMachine
 from agent.config import CameraConfig, Config
 from agent.engines import Engines
 from agent.outlet import open_outlet
@@ -74,6 +75,38 @@ def test_a_clip_is_ok_whatever_it_shows(tmp_path: Path) -> None:
     assert numbers.inferred + numbers.replaced >= 29
 
 
+def test_a_clip_that_is_down_is_inferred_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that answers late, over HTTP, is never lost: each of its pictures counts."""
+    monkeypatch.setattr(HealthMachine, "step", lambda *_: CameraHealth("down", 0.0, "no answer yet"))
+    with watching(tmp_path, clip=str(black_clip(tmp_path / "black.mp4"))) as (watch, ended):
+        began_s = time.monotonic()
+        while ended.empty():
+            assert time.monotonic() - began_s < 40
+            if watch.cameras[0].numbers.frames:
+                watch.tick(time.monotonic() + 10)
+            time.sleep(0.1)
+        numbers = watch.cameras[0].numbers
+    assert (numbers.frames, numbers.suppressed) == (30, 0)
+    assert numbers.inferred + numbers.replaced >= 29
+
+
+def test_a_camera_that_is_back_is_told_as_loud_as_it_was_told_lost(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without -v too."""
+    with watching(tmp_path, gate=AWAY) as (watch, _):
+        camera = watch.cameras[0]
+        for now in (CameraHealth("down", 1.0, "gone"), CameraHealth("ok", 9.0)):
+            camera._tell(CameraHealth("ok" if now.state == "down" else "down", 0.0), now)
+    told = [r.message for r in caplog.records if r.name == "agent.camera" and r.levelno >= logging.WARNING]
+    assert told == [
+        "camera gate: down (gone): its pictures are not used",
+        "camera gate: ok, after 9 s down",
+    ]
+
+
 def test_a_camera_that_is_away_is_down_and_said_so_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -96,3 +129,24 @@ def test_a_camera_that_is_away_is_down_and_said_so_once(
         if record.name == "agent.camera" and "down" in record.message
     ]
     assert lines == ["camera gate: down (connection refused): its pictures are not used"]
+
+
+def test_a_tick_that_fails_is_told_once_and_leaves_the_other_cameras_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The cameras after it still get their states."""
+    ticks: list[str] = []
+
+    def tick(camera: Camera, now_s: float) -> None:
+        if camera.config.name == "first":
+            raise ValueError("odd")
+        ticks.append(camera.config.name)
+
+    monkeypatch.setattr(Camera, "tick", tick)
+    with watching(tmp_path, first=AWAY, second=AWAY) as (watch, _):
+        for second in range(3):
+            watch.tick(float(second))
+    assert ticks == ["second"] * 3
+    assert [r.message for r in caplog.records if "odd" in r.message] == [
+        "camera first: ValueError: odd; it goes on"
+    ]

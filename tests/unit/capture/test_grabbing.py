@@ -80,9 +80,23 @@ def test_a_lost_camera_is_opened_again(caplog: pytest.LogCaptureFixture) -> None
     assert [r.message.split(": ", 1)[1] for r in caplog.records if r.levelno >= logging.WARNING] == [
         "lost: unplugged",
         "still away: no such camera",
+        "back, attempt 3",
         "lost: ended by the camera: x://***@cam",
+        "back, attempt 1",
     ]
     assert "secret" not in caplog.text
+
+
+def test_a_device_that_is_opened_again_has_a_clock_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its timestamps begin anew, which is no jump."""
+    monkeypatch.setattr("agent.capture.clock.SETTLED_S", 0.0)
+    first = Scripted([*(100 + n / 100 for n in range(30)), ServiceAway("unplugged")])
+    with closing(source_of(first, Scripted([n / 100 for n in range(300)]))) as source:
+        source.open()
+        for frame in source.frames():
+            if 0.1 < frame.pts_s < 100:
+                break
+    assert (source.stats.reconnects, source.stats.clock_jumps, source.stats.pts_backwards) == (1, 0, 0)
 
 
 def test_silence_is_a_stall() -> None:

@@ -95,7 +95,16 @@ def test_it_is_up_again_once_connected() -> None:
 
     assert link(Waits(9), stats).regain(connect, ServiceAway("silent for 10 s"), silent=True) == "connection"
     assert seen == [LinkState("silent", "silent for 10 s")]
-    assert (stats.link, stats.reconnects) == (LinkState("up"), 1)
+    assert (stats.link, stats.losses, stats.reconnects) == (LinkState("up"), 1, 1)
+
+
+def test_what_was_told_bad_is_told_good(caplog: pytest.LogCaptureFixture) -> None:
+    """Who sees warnings only sees the end of what they warned of."""
+    link(Waits(9), SourceStats()).regain(lambda: "connection", LOST)
+    assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == [
+        "camera front: lost: connection reset",
+        "camera front: back, attempt 1",
+    ]
 
 
 def test_an_unexpected_fault_has_a_name_too() -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from agent.backoff import Backoff
 from agent.errors import BadConfig, UsageError
-from agent.mqtt.options import MqttOptions, parse_url
+from agent.mqtt.options import _FIXES, _URL_FIX, MqttOptions, fix_for, parse_url
 from agent.mqtt.transport import MqttTransport
+from agent.urls import redact
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,6 +44,13 @@ def test_bad_urls_are_one_line_without_the_password(url: str) -> None:
     with pytest.raises(UsageError, match="broker URL") as caught:
         parse_url(url)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("fix", [fix_for(part) for part, _ in _FIXES] + [fix_for("else"), _URL_FIX])
+def test_what_to_do_survives_where_secrets_are_hidden(fix: str) -> None:
+    """A line that names the broker first and the fix behind it is not cut by the redaction."""
+    line = f"broker mqtts://localhost:8883: refused: Not authorized; {fix}"
+    assert redact(line) == line
 
 
 def test_options_never_show_the_login() -> None:

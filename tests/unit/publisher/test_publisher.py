@@ -165,6 +165,30 @@ def test_a_denied_topic_is_held_and_told(bench: Bench) -> None:
     assert bench.publisher.state.denied_topics == ()
 
 
+def test_a_farewell_that_is_denied_names_its_topic(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The log knows topics alone, tells each once, and what can't be delivered says why."""
+    presence = Presence("status", birth=lambda: b"on", will=b"off")
+    bench = Bench(tmp_path, presence=presence)
+    bench.broker.answer = lambda _: Outcome.DENIED
+    bench.rounds(2)
+    assert bench.publisher.state.last_error == "the broker denies status"
+    bench.publisher._say_farewell()
+    assert [m.payload for m in bench.broker.sent] == [b"on", b"off"]
+    assert "farewell" not in caplog.text
+    assert caplog.text.count("does not take the retained message on status") == 1
+    bench.outbox.close()
+
+
+def test_a_retained_topic_that_is_taken_again_is_told(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """What was told bad is told good."""
+    bench.broker.answer = lambda _: Outcome.DENIED
+    bench.publisher.retain("state", b"1")
+    bench.rounds(2)
+    bench.broker.answer = lambda _: Outcome.DELIVERED
+    bench.rounds(62)
+    assert caplog.text.count("takes the retained message on state again") == 1
+
+
 def test_what_is_due_does_not_spin_while_there_is_no_connection(bench: Bench) -> None:
     """A denied message is due long since, and the broker away: the thread sleeps."""
     bench.broker.answer = lambda _: Outcome.DENIED
@@ -346,3 +370,17 @@ def test_whatever_is_answered_each_message_arrives_or_is_reported(
     assert len(got) + sum(counts[lane].rejected for lane in (Lane.P0, Lane.P1)) == len(lanes)
     assert reported == sum(counts[lane].rejected for lane in (Lane.P0, Lane.P1)) or dead_gaps > 0
     assert state.faults == 0
+
+
+def test_a_slow_disk_is_no_hang(bench: Bench) -> None:
+    """To take rows is to read the disk: an SD card that answers after half a minute is waited for, as in the outbox."""
+    real, beats = Outbox.take, []
+
+    def take(*args: Any, **more: Any) -> list[Message]:
+        beats.append(bench.publisher.beat.read("publisher"))
+        return real(bench.outbox, *args, **more)
+
+    bench.outbox.take = take  # type: ignore[method-assign]
+    bench.publisher._round()
+    assert beats
+    assert all(beat.call and beat.deadline_s > 30.0 for beat in beats)

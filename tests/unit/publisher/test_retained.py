@@ -74,3 +74,21 @@ def test_a_refusal_without_a_known_reason_is_tried_soon() -> None:
     assert not retained.denied
     settle(retained, "a", Outcome.DELIVERED, 5.0)
     assert retained.done
+
+
+def test_what_is_denied_waits_on_a_new_connection_too() -> None:
+    """A broker that ends the connection at each denial is not asked again at once; the others are told."""
+    retained = Retained(60.0)
+    for topic in "ab":
+        retained.put(topic, b"1")
+    taken(retained)
+    assert settle(retained, "a", Outcome.DENIED, 0.0)
+    settle(retained, "b", Outcome.LOST, 0.0)
+    retained.begin()
+    assert taken(retained, 1.0) == [("b", b"1")]
+    settle(retained, "b", Outcome.DELIVERED, 1.0)
+    assert taken(retained, 60.0) == [("a", b"1")]
+    assert not settle(retained, "a", Outcome.LOST, 60.0)
+    assert retained.denied == {"a"}
+    assert taken(retained, 61.0) == [("a", b"1")]
+    assert not settle(retained, "a", Outcome.DENIED, 61.0)
