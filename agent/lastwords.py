@@ -118,8 +118,7 @@ class LastWords:
             return
         threading.excepthook = self._hook
         if isinstance(fault, Exception) and not isinstance(fault, _ORDERLY):
-            known = isinstance(fault, AgentError)
-            self._write(f"fault: {fault if known else ''.join(traceback.format_exception(fault))}")
+            self._write(f"fault: {fault if isinstance(fault, AgentError) else _described(fault)}")
         else:
             with contextlib.suppress(OSError):
                 self._path.unlink()
@@ -173,7 +172,7 @@ class LastWords:
         """Note the fault that ended a thread; then do what is done otherwise."""
         if args.exc_value is not None:
             name = args.thread.name if args.thread else "?"
-            self._write(f"thread {name}: {''.join(traceback.format_exception(args.exc_value))}")
+            self._write(f"thread {name}: {_described(args.exc_value)}")
         self._hook(args)
 
     def _write(self, text: str) -> None:
@@ -206,6 +205,11 @@ def stopped_within(wait_s: float, happenings: queue.SimpleQueue[Any], systemd: S
     if reload:
         happenings.put(RELOAD.name)
     return False
+
+
+def _described(fault: BaseException) -> str:
+    """Return what `fault` says, then its traceback: a text that is cut loses its end."""
+    return "".join([*traceback.format_exception_only(fault), *traceback.format_exception(fault)])
 
 
 def _compact(lines: Sequence[str], frames: int) -> Iterator[str]:

@@ -26,6 +26,7 @@ NOBODY = ("127.0.0.1", 1)
 ALLOWED = {
     "clock.py": "the one place that tells events the time",
     "outbox/replacing.py": "the name of a damaged file that is set aside",
+    "lastwords.py": "when the run before ended, which the times of its files tell",
     "check/clock.py": "shows the clock to a person",
     "bench/session.py": "when a measurement was made",
 }

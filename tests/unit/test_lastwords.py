@@ -156,8 +156,7 @@ def test_the_fault_of_a_thread_is_kept_and_shown(tmp_path: Path, capsys: pytest.
             text = (tmp_path / NAME).read_text()
     finally:
         threading.excepthook = before
-    assert "thread capture: Traceback" in text
-    assert "RuntimeError: no such thing" in text
+    assert "thread capture: RuntimeError: no such thing\nTraceback" in text
     assert len(seen) == 1
 
 
@@ -204,6 +203,18 @@ Current thread 0x00007f [main] (most recent call first):
 
 Extension modules: numpy (total: 1)
 """
+
+
+def test_what_broke_comes_before_where(tmp_path: Path) -> None:
+    """Of a fault with a traceback longer than a birth may hold, its own words are told."""
+    with contextlib.suppress(ValueError), LastWords(tmp_path):
+        try:
+            raise ValueError("y" * DETAIL_BYTES)
+        except ValueError as first:
+            raise ValueError("the engine broke") from first
+    with LastWords(tmp_path) as words:
+        assert words.last is not None
+        assert words.last.detail.startswith("fault: ValueError: the engine broke\n")
 
 
 def test_stacks_of_any_python_are_read() -> None:
