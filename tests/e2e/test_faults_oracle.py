@@ -36,7 +36,8 @@ def test_all_there_is_sound() -> None:
 
 def test_a_number_that_is_missing_is_lost() -> None:
     """Unless a gap explains it, and as many as it counts."""
-    assert judge(*map(line, (1, 4))).lost == 2
+    verdict = judge(*map(line, (1, 4)))
+    assert (verdict.lost, verdict.lost_ids) == (2, ("e1/P0/2", "e1/P0/3"))
     assert judge(*map(line, (1, 4)), gap(2, 3, 2)).sound
     assert judge(*map(line, (1, 4)), gap(1, 4, 1)).lost == 1
     assert judge(*map(line, (1, 4)), gap(3, 3, 1), gap(1, 4, 1)).lost_by_gap == 2

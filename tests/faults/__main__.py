@@ -55,6 +55,9 @@ def storm(args: argparse.Namespace, folder: Path) -> tuple[bool, Any]:
     figures = result.as_dict()
     verdict = figures.pop("verdict")
     _print("kill storm", {**figures, **verdict})
+    if result.verdict.lost:
+        print("lost:", *result.verdict.lost_ids)
+        print("the broker ended:", *result.broker_ended, sep="\n  ")
     sound = result.verdict.sound and result.drained and result.verdict.copies_share <= 0.03
     return sound, {**figures, "verdict": verdict}
 
@@ -93,6 +96,8 @@ def powercut(args: argparse.Namespace, folder: Path) -> tuple[bool, Any]:
 def _print(title: str, figures: Mapping[str, Any]) -> None:
     table = Table("figure", "measured", "target", title=title)
     for name, value in figures.items():
+        if isinstance(value, tuple):
+            continue
         shown = f"{value:.4g}" if isinstance(value, float) else str(value)
         table.add_row(name, shown, _EXPECTED.get(name, ""))
     Console(width=80).print(table)

@@ -28,7 +28,7 @@ _END_S = 120.0
 
 @dataclass(frozen=True)
 class StormResult:
-    """The verdict, and what was done to get it."""
+    """The verdict, and what was done to get it; `broker_ended` tells how and after which numbers, each time."""
 
     verdict: Verdict
     events: int
@@ -39,6 +39,7 @@ class StormResult:
     took_s: float
     drained: bool
     status_holds: bool
+    broker_ended: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """Return all figures."""
@@ -53,15 +54,19 @@ class Restarts:
         self._thread: threading.Thread | None = None
         self._connections = 0
         self.done = self.done_by_kill = 0
+        self.ended: list[str] = []
 
     def begin(self, storm: Storm) -> None:
         """End the broker now, and start it again soon; the restart before must be over."""
         self.join()
         self._connections = self._count()
+        last = storm.said[-1].get("last", {}) if storm.said else {}
         if self.done_by_kill < self._by_kill and not storm.ended:
             self._kill(storm)
+            self.ended.append(f"kill, {last}")
         else:
             self._lab.broker.terminate()
+            self.ended.append(f"SIGTERM, {last}")
         self._thread = threading.Thread(target=self._start)
         self._thread.start()
 
@@ -73,7 +78,7 @@ class Restarts:
     def _kill(self, storm: Storm) -> None:
         """Kill -9, when the witness has all that was acknowledged: what is not passed on is lost with the broker."""
         storm.process.send_signal(signal.SIGSTOP)
-        self._lab.catch_up()
+        self._lab.settle()
         self._lab.broker.kill()
         storm.process.send_signal(signal.SIGCONT)
         self.done_by_kill += 1
@@ -142,4 +147,5 @@ def run_storm(
             time.monotonic() - begin_s,
             drained,
             status_holds,
+            tuple(restarting.ended),
         )

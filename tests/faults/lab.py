@@ -202,6 +202,20 @@ class Lab:
         publish.single(FENCE, text, qos=1, hostname="127.0.0.1", port=self.broker.port)
         wait_for(lambda: self._has(f"F {text}\n"), _FENCE_S, "the witness to catch up")
 
+    def settle(self) -> None:
+        """Wait until nothing more comes to the witness; whoever sends must be stopped.
+
+        The broker takes one packet of each connection in turn, so a fence, which takes several, overtakes what
+        is left in the sender's socket; between two fences at least one of those would come.
+        """
+        events = -1
+        while events != (events := self._events()):
+            self.catch_up()
+
+    def _events(self) -> int:
+        with self.record.open(encoding="utf-8") as lines:
+            return sum(line[0] in "EG" for line in lines)
+
     def judge(self) -> Verdict:
         """Return the verdict on all that has come to the witness, or is on its way."""
         self.catch_up()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Lane = tuple[str, str]
 """Epoch and lane: what numbers are counted in."""
 SENT_LANES = ("P0", "P1")
+_NAMED = 100  # of the lost
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Verdict:
 
     An epoch that began and was settled between two looks at the file is known from the process alone.
     `lives_broken` are events with two beginnings or two ends, `left_open` those without an end though nothing
-    was given up (all processes have ended, and the last one in order).
+    was given up (all processes have ended, and the last one in order). `lost_ids` names the first of the lost.
     """
 
     epochs: int
@@ -42,6 +43,7 @@ class Verdict:
     accounts_broken: int
     lives_broken: int
     left_open: int
+    lost_ids: tuple[str, ...] = ()
 
     @property
     def copies_share(self) -> float:
@@ -129,9 +131,9 @@ class Oracle:
                 highest[lane] = max(highest[lane], seq)
                 lives[event_id][type_] += 1
         missing = {lane: self._missing(lane, arrived[lane]) for lane in self._lanes()}
-        explained = {lane: _explained(seqs, gaps[lane]) for lane, seqs in missing.items()}
+        lost = {lane: _unexplained(seqs, gaps[lane]) for lane, seqs in missing.items()}
         in_file = {epoch for epoch, _ in self._allocated}
-        lost_by_gap = sum(explained.values())
+        lost_by_gap = sum(map(len, missing.values())) - sum(map(len, lost.values()))
         return Verdict(
             epochs=len({epoch for epoch, _ in self._lanes()}),
             committed=self.committed,
@@ -140,7 +142,7 @@ class Oracle:
             lost_by_gap=lost_by_gap,
             copies=copies,
             copies_by_broker=copies_by_broker,
-            lost=sum(len(seqs) - explained[lane] for lane, seqs in missing.items()),
+            lost=sum(map(len, lost.values())),
             told_but_absent=sum(
                 max(0, seq - self._allocated.get(lane, 0))
                 for lane, seq in self._told.items()
@@ -157,6 +159,9 @@ class Oracle:
             accounts_broken=self._accounts_broken,
             lives_broken=sum(types["new"] > 1 or types["end"] > 1 for types in lives.values()),
             left_open=0 if lost_by_gap else sum(types["new"] > types["end"] for types in lives.values()),
+            lost_ids=tuple(f"{epoch}/{lane}/{seq}" for (epoch, lane), seqs in lost.items() for seq in seqs)[
+                :_NAMED
+            ],
         )
 
     def _lanes(self) -> set[Lane]:
@@ -169,10 +174,10 @@ class Oracle:
         return max(self._allocated.get(lane, 0), self._told.get(lane, 0))
 
 
-def _explained(missing: list[int], gaps: list[tuple[int, int, int]]) -> int:
-    """Return how many of `missing`, ascending, the `gaps` (from, to, how many) account for: each gap so many."""
+def _unexplained(missing: list[int], gaps: list[tuple[int, int, int]]) -> list[int]:
+    """Return those of `missing`, ascending, that no gap (from, to, how many) accounts for: each gap so many."""
     left = list(missing)
     for first, last, count in sorted(gaps, key=lambda gap: gap[1]):
         begin, end = bisect.bisect_left(left, first), bisect.bisect_right(left, last)
         del left[begin : min(end, begin + count)]
-    return len(missing) - len(left)
+    return left
