@@ -2,7 +2,7 @@
 
 It does what the wire format asks of every subscriber: de-duplicates by id, checks the numbers of each
 (device, epoch, lane) for holes, takes reported gaps into account, proves tails complete with the next birth's
-`previous`, and takes an `end` for final.
+`previous` and `earlier`, and takes an `end` for final.
 """
 
 from __future__ import annotations
@@ -152,14 +152,16 @@ class Collector:
         return Taken("gap", device, gap=gap)
 
     def _status(self, device: str, status: wire.Status, *, retained: bool) -> Taken:
-        """Learn what a birth tells of its own epoch and of the one before.
+        """Learn what a birth tells of its own epoch and of those before.
 
         An epoch that was not heard of before begins with it, unless it was there before we were.
         """
         kind: Kind = "online" if status.state == "online" else "offline"
         witnessed = kind == "online" and (not retained or device in self._devices)
-        if witnessed and status.previous is not None:
-            self._end_epoch(device, status.previous)
+        for before in (*status.earlier, *filter(None, [status.previous])):
+            if witnessed:
+                self._end_epoch(device, before)
+            self._epochs.add((device, before.epoch))
         if witnessed and (device, status.epoch) not in self._epochs:
             for lane in _LANES:
                 self._sequence(device, status.epoch, lane, begin=1)
@@ -167,13 +169,12 @@ class Collector:
         self._devices.add(device)
         return Taken(kind, device, status=status)
 
-    def _end_epoch(self, device: str, previous: wire.Previous) -> None:
-        witnessed = device in self._devices and (device, previous.epoch) not in self._epochs
+    def _end_epoch(self, device: str, ended: wire.Previous) -> None:
+        witnessed = device in self._devices and (device, ended.epoch) not in self._epochs
         for lane in _LANES:
-            last = previous.last_seq.get(lane, 0)
-            sequence = self._sequence(device, previous.epoch, lane, begin=1 if witnessed else None)
+            last = ended.last_seq.get(lane, 0)
+            sequence = self._sequence(device, ended.epoch, lane, begin=1 if witnessed else None)
             sequence.last = max(sequence.last, last)
-        self._epochs.add((device, previous.epoch))
 
     def _sequence(self, device: str, epoch: str, lane: str, *, begin: int | None = None) -> _Sequence:
         self._epochs.add((device, epoch))

@@ -84,7 +84,7 @@ def open_outlet(
                 identity,
                 version=__version__,
                 epoch=outbox.epoch,
-                previous=outbox.previous,
+                before=outbox.before,
                 last_end=last_end,
             ),
             will=wire.encode_offline(identity, version=__version__, epoch=outbox.epoch),

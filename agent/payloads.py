@@ -78,7 +78,7 @@ class EventMessage(msgspec.Struct, frozen=True):
 
 
 class Previous(msgspec.Struct, frozen=True):
-    """The run before this one: its epoch and the last number of each lane, to prove a tail complete."""
+    """An epoch before this one: its epoch and the last number of each lane, to prove a tail complete."""
 
     epoch: str
     last_seq: dict[Lane, Count]
@@ -97,7 +97,10 @@ class LastEnd(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """Birth (online) and last will (offline), retained."""
+    """Birth (online) and last will (offline), retained.
+
+    `earlier` are the epochs before `previous`, the latest first: those whose births found no broker.
+    """
 
     schema: Literal[1]
     state: Literal["online", "offline"]
@@ -107,6 +110,7 @@ class Status(msgspec.Struct, frozen=True):
     epoch: str
     previous: Previous | None = None
     last_end: LastEnd | None = None
+    earlier: tuple[Previous, ...] = ()
 
 
 class StateMessage(msgspec.Struct, frozen=True):

@@ -30,7 +30,7 @@ from agent.payloads import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from agent.messages import Event, Frame
 
@@ -166,11 +166,11 @@ def encode_birth(
     *,
     version: str,
     epoch: str,
-    previous: Previous | None,
+    before: Sequence[Previous] = (),
     last_end: LastEnd | None = None,
 ) -> bytes:
-    """Return the payload that says online."""
-    return _status("online", identity, version, epoch, previous, last_end)
+    """Return the payload that says online; `before` are the epochs before, the latest first."""
+    return _status("online", identity, version, epoch, before, last_end)
 
 
 def encode_offline(identity: Identity, *, version: str, epoch: str) -> bytes:
@@ -232,11 +232,19 @@ def _status(
     identity: Identity,
     version: str,
     epoch: str,
-    previous: Previous | None = None,
+    before: Sequence[Previous] = (),
     last_end: LastEnd | None = None,
 ) -> bytes:
     status = Status(
-        SCHEMA_VERSION, state, identity.device, identity.boot_id, version, epoch, previous, last_end
+        SCHEMA_VERSION,
+        state,
+        identity.device,
+        identity.boot_id,
+        version,
+        epoch,
+        previous=next(iter(before), None),
+        last_end=last_end,
+        earlier=tuple(before[1:]),
     )
     return msgspec.json.encode(status)
 

@@ -28,6 +28,8 @@ class Lane(IntEnum):
 
 
 COUNTED = (Lane.P0, Lane.P1, Lane.P2)
+_NAMED = 16
+"""So many epochs before this one are named by births, settled or not: as many runs may find no broker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ class Ledger:
     def __init__(self, device: str, gap_topic: str, books: Books) -> None:
         self.device, self._gap_topic = device, gap_topic
         self.epoch, self.first = max(books.epochs, default=0), 0
-        self._before = 0
+        self._before: list[int] = []
         self._epochs = dict(books.epochs)
         self._accounts = {place: replace(account) for place, account in books.accounts.items()}
         self._on_disk = {place: account.allocated for place, account in books.accounts.items()}
@@ -91,7 +93,8 @@ class Ledger:
             for (number, lane), account in self._accounts.items()
             if lane != Lane.P2 and account.allocated
         }
-        self._before, self.epoch = max(told, default=0), max(self._epochs, default=0) + 1
+        self._before = sorted(told, reverse=True)[:_NAMED]
+        self.epoch = max(self._epochs, default=0) + 1
         self.first = self.first or self.epoch
         self._epochs[self.epoch] = self._begun[self.epoch] = epoch
 
@@ -99,15 +102,15 @@ class Ledger:
         """Return the name of the epoch that numbers are taken from."""
         return self._epochs[self.epoch].name
 
-    def previous(self) -> wire.Previous | None:
-        """Return the last epoch before that had messages, with the last number of each lane on disk."""
-        if self._before not in self._epochs:
-            return None
-        last: dict[wire.Lane, int] = {}
-        for lane in (Lane.GAP, Lane.P0, Lane.P1):
-            if seq := self._on_disk.get((self._before, lane), 0):
-                last[lane.name] = seq  # type: ignore[index]
-        return wire.Previous(self._epochs[self._before].name, last)
+    def before(self) -> tuple[wire.Previous, ...]:
+        """Return the epochs before that had messages, the latest first, with each lane's last number on disk."""
+        return tuple(
+            wire.Previous(self._epochs[number].name, self._last_on_disk(number)) for number in self._before
+        )
+
+    def _last_on_disk(self, number: int) -> dict[wire.Lane, int]:
+        lanes = (Lane.GAP, Lane.P0, Lane.P1)
+        return {lane.name: seq for lane in lanes if (seq := self._on_disk.get((number, lane), 0))}  # type: ignore[misc]
 
     def of_this_boot(self, key: int) -> bool:
         """Return whether the row was made in the boot that goes on now."""
@@ -258,9 +261,9 @@ class Ledger:
         return self.entries(waiting)
 
     def _ended(self) -> set[int]:
-        """Return the epochs of which nothing is left, but for this one and the one that `previous` tells."""
+        """Return the epochs of which nothing is left, but for this one and the one those that `before` tells."""
         alive = {epoch for (epoch, _), account in self._accounts.items() if account.queued}
-        return self._epochs.keys() - alive - {self.epoch, self._before}
+        return self._epochs.keys() - alive - {self.epoch, *self._before}
 
     def _account(self, epoch: int, lane: int) -> Account:
         self._changed.add((epoch, lane))

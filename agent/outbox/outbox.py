@@ -194,8 +194,13 @@ class Outbox:
     @property
     def previous(self) -> wire.Previous | None:
         """The last epoch before that had messages, with the last number on disk of each lane; None without."""
+        return next(iter(self.before), None)
+
+    @property
+    def before(self) -> tuple[wire.Previous, ...]:
+        """`previous` and those before it, the latest first: for a subscriber who has missed births."""
         with self._changed:
-            return self._ledger.previous()
+            return self._ledger.before()
 
     def counts(self) -> dict[Lane, Account]:
         """Return the accounts of this run, by lane; all its epochs together."""

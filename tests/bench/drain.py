@@ -101,9 +101,7 @@ def measure(folder: Path, messages: int, live_hz: float) -> Result:
         identity = wire.Identity("bench", "boot")
         presence = Presence(
             topics.status,
-            birth=lambda: wire.encode_birth(
-                identity, version="0", epoch=outbox.epoch, previous=outbox.previous
-            ),
+            birth=lambda: wire.encode_birth(identity, version="0", epoch=outbox.epoch, before=outbox.before),
             will=wire.encode_offline(identity, version="0", epoch=outbox.epoch),
         )
         transport = MqttTransport(MqttOptions("127.0.0.1", broker.port), presence=presence)

@@ -32,7 +32,7 @@ class Sender:
         presence = Presence(
             TOPICS.status,
             birth=lambda: wire.encode_birth(
-                IDENTITY, version="1", epoch=self.outbox.epoch, previous=self.outbox.previous
+                IDENTITY, version="1", epoch=self.outbox.epoch, before=self.outbox.before
             ),
             will=wire.encode_offline(IDENTITY, version="1", epoch=self.outbox.epoch),
         )

@@ -52,8 +52,13 @@ def birth(
     collector: Collector, epoch: str, before: str = "", *, retained: bool = False, **last: int
 ) -> Taken:
     """Give the collector the birth of `epoch`, which tells the last numbers of the epoch `before`."""
-    previous = wire.Previous(before, last) if before else None  # type: ignore[arg-type]
-    payload = msgspec.json.encode(wire.Status(1, "online", "dev1", "boot", "1", epoch, previous))
+    previous = [wire.Previous(before, last)] if before else []  # type: ignore[arg-type]
+    return named(collector, epoch, previous, retained=retained)
+
+
+def named(collector: Collector, epoch: str, before: list[wire.Previous], *, retained: bool = False) -> Taken:
+    """Give the collector the birth of `epoch`, which names all of `before`."""
+    payload = wire.encode_birth(wire.Identity("dev1", "boot"), version="1", epoch=epoch, before=before)
     return collector.take("edge/dev1/status", payload, retained=retained)
 
 
@@ -97,6 +102,20 @@ def test_the_next_birth_proves_a_tail() -> None:
     assert missing(collector) == []
     birth(collector, "e4", "e3", P0=2)
     assert missing(collector) == [("e3/P0", 1, 2, 2, True)]
+
+
+def test_runs_that_found_no_broker_hide_no_tail() -> None:
+    """A birth names the epochs before the previous one too; those from before the subscriber miss nothing."""
+    collector = Collector()
+    history = [wire.Previous("e1", {"P0": 4})]
+    named(collector, "e2", history, retained=True)
+    event(collector, 1, epoch="e2")
+    history = [wire.Previous("e3", {"P0": 2}), wire.Previous("e2", {"P0": 2}), *history]
+    named(collector, "e4", history)
+    assert missing(collector) == [("e2/P0", 2, 2, 1, True), ("e3/P0", 1, 2, 2, True)]
+    for epoch, seq in (("e2", 2), ("e3", 1), ("e3", 2)):
+        event(collector, seq, epoch=epoch)
+    assert missing(collector) == []
 
 
 def test_a_birth_told_again_changes_nothing() -> None:

@@ -96,9 +96,9 @@ def test_every_event_fits_the_schema_and_decodes(
 def test_the_other_payloads_fit_their_schemas() -> None:
     """Birth, will, state, statistics and gap are valid too."""
     previous = wire.Previous("abc", {"P0": 3})
-    valid("status", wire.encode_birth(IDENTITY, version="1", epoch="e", previous=previous))
+    valid("status", wire.encode_birth(IDENTITY, version="1", epoch="e", before=[previous]))
     last_end = wire.LastEnd("fault", wire.TimeBase(1.7e9, True).utc(1.0), "x" * 2048)
-    valid("status", wire.encode_birth(IDENTITY, version="1", epoch="e", previous=None, last_end=last_end))
+    valid("status", wire.encode_birth(IDENTITY, version="1", epoch="e", last_end=last_end))
     valid("status", wire.encode_offline(IDENTITY, version="1", epoch="e"))
     valid("state", wire.encode_state(count=2, active=True, since_s=5.0, time=wire.TimeBase(1.7e9, True)))
     valid("stats", wire.encode_stats({"fps": 4.9}, message_id="i", identity=IDENTITY, utc_s=1.7e9))

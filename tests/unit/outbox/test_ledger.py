@@ -13,6 +13,21 @@ def opened(folder: Path) -> Outbox:
     return Outbox(folder / "outbox.db", device="dev", gap_topic="gap")
 
 
+def test_births_name_the_epochs_before_settled_or_not(tmp_path: Path) -> None:
+    """All runs with messages, the latest first, however many of their births found no broker."""
+    names: list[str] = []
+    for run in range(20):
+        with opened(tmp_path) as outbox:
+            assert [each.epoch for each in outbox.before] == names[:16]
+            assert all(each.last_seq == {"P0": 2} for each in outbox.before)
+            for _ in range(2):
+                outbox.put(Lane.P0, "t", lambda _: b"x")
+            assert outbox.flush(5)
+            if run % 2:
+                outbox.confirm([int(message.key) for message in outbox.take(9)])
+            names.insert(0, outbox.epoch)
+
+
 def test_an_epoch_without_messages_hides_none_before_it(tmp_path: Path) -> None:
     """After restarts without a broker the birth still tells the last numbers of the last run that had some."""
     with opened(tmp_path) as outbox:
