@@ -9,22 +9,17 @@ import sys
 import threading
 import time
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass
 from math import inf
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from agent.camera import CameraOptions, Ended
 from agent.control import Control, socket_folder
 from agent.engines import Engines
-from agent.errors import AgentError, IOFault, TryAgain
+from agent.errors import AgentError
 from agent.lastwords import LastWords, stopped_within
 from agent.monitor import Monitor
-from agent.outlet import open_outlet
-from agent.reporting import DetectionLog, MotLog
 from agent.sampling import full_rate
 from agent.signals import RELOAD, signals_into
 from agent.systemd import Systemd
@@ -34,12 +29,9 @@ from agent.watch import Watch, bundle_path, check_cameras, complete
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from agent.capture import Pace
-    from agent.config import Config
-    from agent.mqtt.options import MqttOptions
     from agent.outlet import Outlet
-    from agent.payloads import LastEnd
     from agent.pipeline import Result
+    from agent.runoptions import RunOptions
 
 log = logging.getLogger(__name__)
 
@@ -55,24 +47,6 @@ Happening = str | Ended | BaseException | Future[None]
 """What the main thread waits for: the name of a signal, a camera's end, a fault of an engine, models loaded."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
-    """What `run` was asked for. `config` has a device and a state directory; without a `broker` its `sink` is used.
-
-    With `reload`, the service: a camera's fault is waited out, and SIGHUP runs what `reload` returns. Without,
-    one command: a camera's fault is its end.
-    """
-
-    config: Config
-    broker: MqttOptions | None = None
-    threads: int = 1
-    pace: Pace = "realtime"
-    detections: Path | None = None
-    mot: Path | None = None
-    min_score: float = 0.05
-    reload: Callable[[], RunOptions] | None = None
-
-
 def run(options: RunOptions, recorders: Sequence[Callable[[Result], None]] = ()) -> None:
     """Run until every source has ended or SIGTERM or SIGINT comes; then end open events and drain.
 
@@ -82,7 +56,7 @@ def run(options: RunOptions, recorders: Sequence[Callable[[Result], None]] = ())
     sys.setswitchinterval(GIL_SWITCH_S)
     happenings: queue.SimpleQueue[Happening] = queue.SimpleQueue()
     systemd = Systemd()
-    folder = _state_dir(options) if options.reload is not None else None
+    folder = options.state_dir if options.reload is not None else None
     with signals_into(happenings, reload=options.reload is not None), LastWords(folder) as words, systemd:
         if systemd.manages and stopped_within(words.wait_s, happenings, systemd):
             return
@@ -132,12 +106,17 @@ class _Service:
         self._systemd.busy("starting: models and outbox are opened")
         with ExitStack() as stack:
             engines = stack.enter_context(
-                Engines(threads=options.threads, eager=options.pace == "fastest", tell=self._happenings.put)
+                Engines(
+                    threads=options.threads,
+                    eager=options.pace == "fastest",
+                    tell=self._happenings.put,
+                    trust=options.trust,
+                )
             )
             if self._stopped_while_loading(options, engines):
                 self._systemd.stopping("shutdown")
                 return None
-            outlet = stack.enter_context(_outlet(options, self._words.last))
+            outlet = stack.enter_context(options.open_outlet(self._words.last))
             watch = self._watch(engines, outlet, stack)
             watch.apply(complete(options.config))
             self.started = True
@@ -155,12 +134,12 @@ class _Service:
         if (fault := end.fault or self._late_fault) is not None:
             raise fault
         if end.following is None and waiting and not drained:
-            raise _undelivered(options, waiting, reason)
+            raise options.undelivered(waiting, reason)
         return end.following
 
     def _watch(self, engines: Engines, outlet: Outlet, stack: ExitStack) -> Watch:
         options = self.options
-        files = _files(options, engines, stack)
+        files = options.open_files(engines, stack)
         floor = options.min_score if options.detections else 1.0
         return Watch(
             engines,
@@ -177,7 +156,7 @@ class _Service:
 
     def _watched(self, watch: Watch, engines: Engines, outlet: Outlet, stack: ExitStack) -> Monitor:
         """Have the agent judged once a second, and those answered who ask, until `stack` is closed."""
-        state_dir = _state_dir(self.options).absolute()
+        state_dir = self.options.state_dir.absolute()
         stack.callback(self._systemd.busy, "reloading: the configuration before is left")
         monitor = stack.enter_context(
             Monitor(
@@ -252,7 +231,7 @@ class _Service:
         self._systemd.reloading()
         try:
             options = load()
-            if _fixed(options) != _fixed(self.options):
+            if options.fixed != self.options.fixed:
                 return _End("reload", following=options)
             if self._stopped_while_loading(options, engines):
                 return _End("shutdown")
@@ -295,51 +274,3 @@ class _Service:
                 self._late_fault = self._late_fault or what
             seen |= isinstance(what, str) and what != RELOAD.name
         return seen
-
-
-def _fixed(options: RunOptions) -> tuple[object, ...]:
-    """Return what can't change while cameras run."""
-    of_cameras = ("camera", "model", "sampling", "detect")
-    settings = msgspec.structs.asdict(options.config)
-    fixed = [value for key, value in settings.items() if key not in of_cameras]
-    return *fixed, options.broker, options.threads
-
-
-def _undelivered(options: RunOptions, waiting: int, reason: str) -> AgentError:
-    what = f"messages not delivered ({reason or 'no answer in time'})"
-    if options.broker is None and options.config.sink == "-":
-        fix = "use --sink FILE or --broker to keep what can't be sent"
-        return IOFault(what, seen=f"{waiting} lost", fix=fix)
-    fix = f"they are kept in {options.config.state_dir} and go out at the next start"
-    return TryAgain(what, seen=f"{waiting} of this run", fix=fix)
-
-
-def _outlet(options: RunOptions, last_end: LastEnd | None) -> AbstractContextManager[Outlet]:
-    config = options.config
-    return open_outlet(
-        device=config.device or "edge",
-        topic_root=config.topic_root,
-        broker=options.broker,
-        sink=config.sink,
-        state_dir=_state_dir(options),
-        max_bytes=config.outbox.max_mbytes << 20,
-        sd_saver=config.outbox.sd_saver,
-        last_end=last_end,
-    )
-
-
-def _state_dir(options: RunOptions) -> Path:
-    return Path(options.config.state_dir or ".")
-
-
-def _files(options: RunOptions, engines: Engines, stack: ExitStack) -> list[Callable[[Result], None]]:
-    """Open the files asked for; each is closed with `stack`. Raises CannotCreate."""
-    files: list[DetectionLog | MotLog] = []
-    if options.detections is not None:
-        labels = {c.name: engines.room(bundle_path(c)).bundle.labels for c in complete(options.config)}
-        files.append(DetectionLog(options.detections, labels, options.min_score))
-    if options.mot is not None:
-        files.append(MotLog(options.mot))
-    for file in files:
-        stack.callback(file.close)
-    return [file.write for file in files]

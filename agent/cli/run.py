@@ -14,7 +14,7 @@ from agent.errors import UsageError
 
 if TYPE_CHECKING:
     from agent.config import Detect, Sampling
-    from agent.daemon import RunOptions
+    from agent.runoptions import RunOptions
 
 
 @click.command()
@@ -157,10 +157,11 @@ def _service(path: Path | None) -> RunOptions:
     """Return what the configuration file says, to be read again on SIGHUP. Raises AgentError."""
     from msgspec.structs import replace
 
+    from agent.bundle.trust import read_trust
     from agent.config.load import load_config
     from agent.credentials import mqtt_options
-    from agent.daemon import RunOptions
     from agent.hardware import default_threads
+    from agent.runoptions import RunOptions
 
     config = load_config(path or DEFAULT_CONFIG)
     return RunOptions(
@@ -169,6 +170,7 @@ def _service(path: Path | None) -> RunOptions:
             device=config.device or default_device(),
             state_dir=config.state_dir or str(default_state_dir()),
         ),
+        trust=read_trust(config.models),
         broker=mqtt_options(config.mqtt) if config.mqtt else None,
         threads=config.limits.threads or default_threads(),
         reload=lambda: _service(path),
@@ -179,9 +181,9 @@ def _command(given: dict[str, Any]) -> RunOptions:
     """Return what the options say, of one source. Raises AgentError."""
     from agent.capture import source_scheme
     from agent.config import CameraConfig, Config, LimitsConfig
-    from agent.daemon import RunOptions
     from agent.hardware import default_threads
     from agent.mqtt.options import parse_url
+    from agent.runoptions import RunOptions
 
     if given["broker"] is not None and given["sink"] is not None:
         raise UsageError("--broker and --sink together", fix="give one of them")

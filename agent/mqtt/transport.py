@@ -16,8 +16,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agent.mqtt import reasons
+from agent.mqtt.causes import Causes
 from agent.mqtt.client import V5, V311, make_client, tls_context
-from agent.mqtt.options import fix_for
 from agent.mqtt.reconnecting import Reconnecting
 from agent.transport import Link, Message, Outcome, Presence, Report
 from agent.waker import Waker
@@ -38,7 +38,6 @@ log = logging.getLogger(__name__)
 
 _PROTOCOL_NAMES = {V5: "5", V311: "3.1.1"}
 _PACKET_OVERHEAD_BYTES = 32
-_END_AFTER_DENIAL_S = 1.0
 _ANSWER_S = 60.0
 
 
@@ -65,9 +64,10 @@ class MqttTransport:
         self._client: Client | None = None
         self._first = V5 if options.protocol == "auto" else V311
         self._protocol = self._first
-        self._said_old = self._said_denied = False
-        self._denied, self._denied_s = "", 0.0
-        self._session, self._connected, self._error, self._strays = 0, False, "", 0
+        base = presence.topic.rpartition("/")[0] if presence is not None else ""
+        self._causes = Causes(options, base)
+        self._said_old = False
+        self._session, self._connected, self._strays = 0, False, 0
         self._under_way: dict[int, Message] = {}
         self._sent_s: dict[int, float] = {}
         self._reports: deque[Report] = deque()
@@ -79,7 +79,7 @@ class MqttTransport:
     def link(self) -> Link:
         """How the connection stands."""
         protocol = f"MQTT {_PROTOCOL_NAMES[self._protocol]}"
-        return Link(self._connected, self._session, protocol, self._error, self._strays)
+        return Link(self._connected, self._session, protocol, self._causes.last, self._strays)
 
     @property
     def room(self) -> int:
@@ -217,17 +217,14 @@ class MqttTransport:
         if reason.value != reasons.SUCCESS:
             self._refused(reason)
             return
-        was, self._connected, self._error = self._error, True, ""
+        self._connected = True
         self._session += 1
-        self._denied = ""
         self._again.stands(self._clock())
         limits: object = given  # None with 3.1.1
         self._window = min(self._options.max_in_flight, getattr(limits, "ReceiveMaximum", 0xFFFF))
         self._max_packet_bytes = getattr(limits, "MaximumPacketSize", 0)
         self._retain_available = bool(getattr(limits, "RetainAvailable", 1))
-        level = logging.WARNING if was else logging.INFO  # what was told bad is told good
-        protocol = _PROTOCOL_NAMES[self._protocol]
-        log.log(level, "broker %s: connected, MQTT %s", self._options.where, protocol)
+        self._causes.over(f"connected, MQTT {_PROTOCOL_NAMES[self._protocol]}")
         if self._protocol is V311 and not self._said_old:
             self._said_old = True
             log.warning(
@@ -255,7 +252,9 @@ class MqttTransport:
             return
         other = None if self._connected else self._other()
         if not flags.is_disconnect_packet_from_server:
-            self._drop(self._how_lost(reason), next_protocol=other)
+            now_s = self._clock()
+            shared = self._connected and self._again.looks_shared(now_s)
+            self._drop(self._causes.of_lost(str(reason), now_s, shared=shared), next_protocol=other)
         elif reason.value == reasons.TAKEN_OVER:
             why = f"another client uses the same device name ({self._options.client_id})"
             self._drop(f"{why} and took the connection: give one of them another device name", contested=True)
@@ -263,32 +262,6 @@ class MqttTransport:
             if reason.value == reasons.PACKET_TOO_LARGE:
                 self._reject_largest(f"the broker disconnected: {reason}")
             self._drop(f"the broker disconnected: {reason}", next_protocol=other)
-
-    def _how_lost(self, reason: ReasonCode) -> str:
-        """Return the words for a connection that ended without a DISCONNECT.
-
-        A broker that gives the connection to another client of the same name need not say so: mosquitto 2.0
-        and MQTT 3.1.1 do not. It shows by one short connection after the other. One that denies a message may
-        end the connection too: mosquitto 2.0 does with `max_queued_messages 0`.
-        """
-        if self._just_denied():
-            return f"denies {self._denied} and ends the connection; {self._fix_for_denied()}"
-        lost = f"connection lost: {reason}"
-        if not self._connected or not self._again.looks_shared(self._clock()):
-            return lost
-        return (
-            f"{lost}, soon after each connect; if another client uses the same device name"
-            f" ({self._options.client_id}), give one of them another device name"
-        )
-
-    def _just_denied(self) -> bool:
-        return bool(self._denied) and self._clock() - self._denied_s < _END_AFTER_DENIAL_S
-
-    def _fix_for_denied(self) -> str:
-        base = self._presence.topic.rpartition("/")[0] if self._presence is not None else ""
-        if not base or not self._denied.startswith(f"{base}/"):
-            return "let this login write that"
-        return f"let this login write {base}/# (an access list may go by the name in the certificate)"
 
     def _reject_largest(self, detail: str) -> None:
         """Give up the largest message under way: the one that the broker did not want to see again."""
@@ -307,7 +280,7 @@ class MqttTransport:
         if outcome is Outcome.DELIVERED:
             self._again.confirmed()
         elif outcome is Outcome.DENIED:
-            self._denied, self._denied_s = message.topic, self._clock()
+            self._causes.denied(message.topic, self._clock())
         self._reports.append(Report(message.key, outcome, reasons.in_words(code)))
 
     # -- the end of a connection --
@@ -330,13 +303,8 @@ class MqttTransport:
         wait_s = self._again.lost(now_s, contested=contested, login_refused=login_refused)
         self._forget_connection()
         self._next_try_s = now_s + wait_s
-        denied = self._just_denied()
-        if why != self._error and not (denied and self._said_denied):
-            told = why if stood or contested else f"{why}; {fix_for(why)}"
-            log.warning("broker %s: %s; messages are kept and sent later", self._options.where, told)
+        self._causes.tell(why, now_s, known=stood or contested)
         log.debug("broker %s: next try in %.1f s", self._options.where, wait_s)
-        self._error, self._said_denied = why, self._said_denied or denied
-        self._denied = ""
 
     def _other(self) -> MQTTProtocolVersion:
         """Return the version to try after one that was met with silence."""

@@ -31,6 +31,7 @@ from agent.assembly import open_model
 from agent.config import CameraConfig, Config, Detect
 from agent.luma import luma_of
 from agent.mqtt.options import MqttOptions
+from agent.runoptions import RunOptions
 from agent.starter import sample_clip, starter_bundle
 from tests.e2e.brokers import mosquitto
 from tests.e2e.cameras import strip
@@ -107,7 +108,7 @@ def measure(*, seconds: float, fps: int, engine_ms: float) -> list[Sample]:
         engines.open_model = lambda *_args, **_more: (bundle, SlowEngine(engine, engine_ms / 1e3))
         try:
             daemon.run(
-                daemon.RunOptions(
+                RunOptions(
                     config=Config(
                         camera=(CameraConfig(name="camera", source=camera.url),),
                         device="latency",

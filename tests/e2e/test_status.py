@@ -18,9 +18,10 @@ import jsonschema
 from agent import engines, overlap, wire
 from agent.config import CameraConfig, Config
 from agent.control import SOCKET, ask
-from agent.daemon import RunOptions, run
+from agent.daemon import run
 from agent.errors import ServiceAway
 from agent.heartbeat import Beat
+from agent.runoptions import RunOptions
 from agent.starter import sample_clip
 from tests.e2e.brokers import Subscriber, free_port, mosquitto, wait_for
 from tests.e2e.test_several_cameras import write

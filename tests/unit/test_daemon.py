@@ -16,9 +16,10 @@ import pytest
 from agent import engines, monitor
 from agent import systemd as agent_systemd
 from agent.config import CameraConfig, Config
-from agent.daemon import RunOptions, run
+from agent.daemon import run
 from agent.errors import BadData, TryAgain
 from agent.pipeline import Pipeline
+from agent.runoptions import RunOptions
 from agent.starter import sample_clip, starter_bundle
 
 if TYPE_CHECKING:

@@ -1,0 +1,98 @@
+"""What `run` was asked for, and what follows from that: where messages go, which files are written beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agent.bundle import NOBODY
+from agent.errors import IOFault, TryAgain
+from agent.outlet import open_outlet
+from agent.reporting import DetectionLog, MotLog
+from agent.watch import bundle_path, complete
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager, ExitStack
+
+    from agent.bundle import Trust
+    from agent.capture import Pace
+    from agent.config import Config
+    from agent.engines import Engines
+    from agent.errors import AgentError
+    from agent.mqtt.options import MqttOptions
+    from agent.outlet import Outlet
+    from agent.payloads import LastEnd
+    from agent.pipeline import Result
+
+_OF_CAMERAS = ("camera", "model", "sampling", "detect")
+"""Settings that may change while cameras run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What `run` was asked for. `config` has a device and a state directory; without a `broker` its `sink` is used.
+
+    With `reload`, the service: a camera's fault is waited out, and SIGHUP runs what `reload` returns. Without,
+    one command: a camera's fault is its end.
+    """
+
+    config: Config
+    trust: Trust = NOBODY
+    broker: MqttOptions | None = None
+    threads: int = 1
+    pace: Pace = "realtime"
+    detections: Path | None = None
+    mot: Path | None = None
+    min_score: float = 0.05
+    reload: Callable[[], RunOptions] | None = None
+
+    @property
+    def state_dir(self) -> Path:
+        """Where the outbox and the last words lie."""
+        return Path(self.config.state_dir or ".")
+
+    @property
+    def fixed(self) -> tuple[object, ...]:
+        """What can't change while cameras run."""
+        settings = msgspec.structs.asdict(self.config)
+        of_all = [value for key, value in settings.items() if key not in _OF_CAMERAS]
+        return *of_all, self.trust, self.broker, self.threads
+
+    def open_outlet(self, last_end: LastEnd | None) -> AbstractContextManager[Outlet]:
+        """Open the way out; births tell of `last_end`. Raises CannotCreate, TryAgain, BadConfig."""
+        config = self.config
+        return open_outlet(
+            device=config.device or "edge",
+            topic_root=config.topic_root,
+            broker=self.broker,
+            sink=config.sink,
+            state_dir=self.state_dir,
+            max_bytes=config.outbox.max_mbytes << 20,
+            sd_saver=config.outbox.sd_saver,
+            last_end=last_end,
+        )
+
+    def open_files(self, engines: Engines, stack: ExitStack) -> list[Callable[[Result], None]]:
+        """Open the files asked for; each is closed with `stack`. Raises CannotCreate."""
+        files: list[DetectionLog | MotLog] = []
+        if self.detections is not None:
+            labels = {c.name: engines.room(bundle_path(c)).bundle.labels for c in complete(self.config)}
+            files.append(DetectionLog(self.detections, labels, self.min_score))
+        if self.mot is not None:
+            files.append(MotLog(self.mot))
+        for file in files:
+            stack.callback(file.close)
+        return [file.write for file in files]
+
+    def undelivered(self, waiting: int, reason: str) -> AgentError:
+        """Return what to tell of `waiting` messages that are left at the end."""
+        what = f"messages not delivered ({reason or 'no answer in time'})"
+        if self.broker is None and self.config.sink == "-":
+            fix = "use --sink FILE or --broker to keep what can't be sent"
+            return IOFault(what, seen=f"{waiting} lost", fix=fix)
+        fix = f"they are kept in {self.config.state_dir} and go out at the next start"
+        return TryAgain(what, seen=f"{waiting} of this run", fix=fix)
