@@ -1,6 +1,7 @@
-"""`python -m tests.faults storm|disk|powercut`: make faults, print what became of every message.
+"""`python -m tests.faults storm|link|disk|powercut`: make faults, print what became of every message.
 
     storm --events 50000 --kills 100 --restarts 30     kill -9 of the agent's part, restarts of the broker
+    link --loss 30 --rtt 2                             packets lost at random, and what comes comes late
     disk [full over_the_cap read_only read_only_start eio_fsync eio_write erofs_write enospc_write]
     powercut --cuts 10 [--work DIR]                    DIR keeps the kernel that the virtual machine needs
 
@@ -24,6 +25,7 @@ from rich.table import Table
 from tests.faults.disk import SCENARIOS, CannotInject
 from tests.faults.guest import CannotRun
 from tests.faults.killing import run_storm
+from tests.faults.link import in_own_network, run_link
 from tests.faults.powercut import cut_power
 
 if TYPE_CHECKING:
@@ -58,6 +60,22 @@ def storm(args: argparse.Namespace, folder: Path) -> tuple[bool, Any]:
     if result.verdict.lost:
         print("lost:", *result.verdict.lost_ids)
         print("the broker ended:", *result.broker_ended, sep="\n  ")
+    sound = result.verdict.sound and result.drained and result.verdict.copies_share <= 0.03
+    return sound, {**figures, "verdict": verdict}
+
+
+def link(args: argparse.Namespace, folder: Path) -> tuple[bool, Any]:
+    """Send over a bad link, in a network of its own."""
+    if not args.inside:
+        try:
+            code = in_own_network(*sys.argv[1:], "--inside")
+        except CannotInject as cannot:
+            sys.exit(f"link: {cannot}")
+        sys.exit(code)
+    result = run_link(folder, events=args.events, hz=args.hz, loss_percent=args.loss, rtt_s=args.rtt)
+    figures = result.as_dict()
+    verdict = figures.pop("verdict")
+    _print("bad link", {**figures, **verdict})
     sound = result.verdict.sound and result.drained and result.verdict.copies_share <= 0.03
     return sound, {**figures, "verdict": verdict}
 
@@ -115,6 +133,13 @@ def main() -> int:
     storming.add_argument("--restarts", type=int, default=30)
     storming.add_argument("--restarts-by-kill", type=int, default=0, help="so many of them by kill -9")
     storming.set_defaults(run=storm)
+    linking = kinds.add_parser("link")
+    linking.add_argument("--events", type=int, default=600)
+    linking.add_argument("--hz", type=float, default=10.0)
+    linking.add_argument("--loss", type=int, default=30, help="percent of all packets")
+    linking.add_argument("--rtt", type=float, default=2.0, help="seconds there and back")
+    linking.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    linking.set_defaults(run=link)
     filling = kinds.add_parser("disk")
     filling.add_argument("faults", nargs="*", choices=[*SCENARIOS, []])
     filling.set_defaults(run=disk)
@@ -122,7 +147,7 @@ def main() -> int:
     cutting.add_argument("--cuts", type=int, default=10)
     cutting.add_argument("--work", type=Path)
     cutting.set_defaults(run=powercut)
-    for kind in (storming, filling, cutting):
+    for kind in (storming, linking, filling, cutting):
         kind.add_argument("--seed", type=int, default=1)
         kind.add_argument("--json", type=Path)
     args = parser.parse_args()

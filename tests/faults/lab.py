@@ -154,15 +154,22 @@ class Lab:
 
     @contextlib.contextmanager
     def storm(
-        self, *, hz: float, count: int = 0, seed: int = 1, before: Sequence[str] = (), **more: object
+        self,
+        *,
+        hz: float,
+        count: int = 0,
+        seed: int = 1,
+        via: int | None = None,
+        before: Sequence[str] = (),
+        **more: object,
     ) -> Iterator[Storm]:
-        """Run a storm; what it says, and the file that it leaves, go to the oracle."""
+        """Run a storm; what it says, and the file that it leaves, go to the oracle. `via`: the port it connects to."""
         options = [f"--{key.replace('_', '-')}={value}" for key, value in more.items()]
         fixed = [
             "--state",
             self.state,
             "--port",
-            self.broker.port,
+            via or self.broker.port,
             "--hz",
             hz,
             "--count",
