@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from agent.backends import open_engine
-from agent.bundle import load_bundle
+from agent.bundle import NOBODY, load_bundle
 from agent.decode import make_decoder
 from agent.errors import BadConfig
 from agent.events import EventMachine
@@ -22,19 +22,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.backends import Engine
-    from agent.bundle import Bundle
+    from agent.bundle import Bundle, Trust
     from agent.config import Detect
 
 _MOST_LABELS = 10
 
 
-def open_model(path: Path, *, threads: int) -> tuple[Bundle, Engine]:
+def open_model(path: Path, *, threads: int, trust: Trust = NOBODY) -> tuple[Bundle, Engine]:
     """Load the bundle `path`, open an engine for it and try it out: the model is sound, or this raises.
 
-    Raises InputMissing, BadData or ServiceAway. The engine is the caller's to close.
+    Raises InputMissing, BadData (also for a model below its floor) or ServiceAway. The engine is the caller's to
+    close.
     """
-    bundle = load_bundle(path)
+    bundle = load_bundle(path, trust)
     artifact = bundle.artifact("tflite")
+    bundle.check_floor(artifact)
     engine = open_engine(bundle.file(artifact), precision=artifact.precision, threads=threads)
     try:
         try_out(bundle, engine)

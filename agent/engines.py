@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from agent import wire
 from agent.assembly import open_model
+from agent.bundle import NOBODY
 from agent.overlap import Overlap
 from agent.priority import NICE_STAGES
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from agent.backends import Engine
-    from agent.bundle import Bundle
+    from agent.bundle import Bundle, Trust
     from agent.heartbeat import Heartbeat
 
 log = logging.getLogger(__name__)
@@ -74,8 +75,10 @@ class EngineRoom:
 class Engines:
     """The table of engine rooms, by the path of the bundle; all are closed at the end of the `with` block."""
 
-    def __init__(self, *, threads: int, eager: bool, tell: Callable[[BaseException], None]) -> None:
-        self._threads, self._eager, self._tell = threads, eager, tell
+    def __init__(
+        self, *, threads: int, eager: bool, tell: Callable[[BaseException], None], trust: Trust = NOBODY
+    ) -> None:
+        self._threads, self._eager, self._tell, self._trust = threads, eager, tell, trust
         self._rooms: dict[Path, EngineRoom] = {}
 
     def __enter__(self) -> Self:
@@ -85,9 +88,10 @@ class Engines:
         self.keep(())
 
     def room(self, model: Path) -> EngineRoom:
-        """Return the room of the bundle `model`, opened and tried out when it is new. Raises AgentError."""
+        """Return the room of the bundle `model`; a new one is opened, tried out and told. Raises AgentError."""
         if model not in self._rooms:
-            bundle, engine = open_model(model, threads=self._threads)
+            bundle, engine = open_model(model, threads=self._threads, trust=self._trust)
+            _tell_origin(bundle)
             self._rooms[model] = EngineRoom(bundle, engine, eager=self._eager, tell=self._tell)
         return self._rooms[model]
 
@@ -104,3 +108,10 @@ class Engines:
         """Close the rooms of all other models."""
         for model in [model for model in self._rooms if model not in models]:
             self._rooms.pop(model).close()
+
+
+def _tell_origin(bundle: Bundle) -> None:
+    manifest = bundle.manifest
+    log.info("model %s v%d: %s", manifest.name, manifest.version, bundle.origin.text)
+    for what, fix in bundle.doubts(bundle.artifact("tflite")):
+        log.warning("model %s: %s; %s", manifest.name, what, fix)

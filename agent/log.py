@@ -25,6 +25,7 @@ Form = Literal["auto", "plain", "json", "journal"]
 _REPEAT_S = 10.0
 _MAX_REMEMBERED = 256
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
+PROGRAM = "edge-agent"
 _KINDS = uuid.UUID("461e6a02-82ef-4e09-beab-1e40496b6104")
 """The name space of the ids of messages; drawn once, never to change."""
 _PLACES = re.compile(r"%[-#0 +]*\d*(?:\.\d+)?[a-zA-Z]")
@@ -32,14 +33,14 @@ _SUBJECTS = {"camera": "camera", "event": "event_id"}
 """Words of a message after which its argument stands, and the field that this argument is."""
 
 
-def setup(verbose: int = 0, form: Form = "auto") -> None:
+def setup(verbose: int = 0, form: Form = "auto", *, program: str = PROGRAM) -> None:
     """Send the log to standard error, or with its fields to systemd's journal: "auto" does where that listens.
 
     Warnings, in the journal also what is done; with `verbose` 1 that everywhere, from 2 also why.
     """
     journal = form == "journal" or (form == "auto" and is_journal(os.environ, sys.stderr))
     handler = ToJournal() if journal else logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Json() if form == "json" else Plain())
+    handler.setFormatter(Json() if form == "json" else Plain(program))
     handler.addFilter(Calm())
     level = logging.INFO if journal else logging.WARNING
     logging.basicConfig(level=level, handlers=[handler], force=True)
@@ -71,11 +72,15 @@ def fields(record: logging.LogRecord) -> dict[str, str]:
 class Plain(logging.Formatter):
     """`edge-agent: warning: text`; while more than warnings is said, with time and logger. URLs lose their logins."""
 
+    def __init__(self, program: str = PROGRAM) -> None:
+        super().__init__()
+        self._program = program
+
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, or lines with a traceback."""
         text = f"{record.levelname.lower()}: {told(record)}"
         if logging.getLogger().level >= logging.WARNING:
-            return f"edge-agent: {text}"
+            return f"{self._program}: {text}"
         return f"{self.formatTime(record)} {record.name}: {text}"
 
 
@@ -113,7 +118,7 @@ class ToJournal(logging.Handler):
         entry = {
             "MESSAGE": told(record),
             "PRIORITY": _priority(record.levelno),
-            "SYSLOG_IDENTIFIER": "edge-agent",
+            "SYSLOG_IDENTIFIER": PROGRAM,
             "LOGGER": record.name,
             "CODE_FILE": record.pathname,
             "CODE_LINE": str(record.lineno),

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import shutil
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from agent.assembly import open_model
-from agent.bundle import MANIFEST, load_bundle
-from agent.bundlefiles import (
+from agent.bundle.files import (
     check_digest,
     check_size,
     digest_of,
@@ -20,14 +17,15 @@ from agent.bundlefiles import (
     read_file,
     read_labels,
 )
-from agent.errors import BadData, CannotCreate, InputMissing
-from agent.manifest import dump_manifest, parse_manifest
+from agent.bundle.manifest import parse_manifest
+from agent.bundle.writing import write_bundle
+from agent.errors import BadData, InputMissing
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.bundle import Bundle
-    from agent.manifest import Artifact, Manifest
+    from agent.bundle.manifest import Artifact, Manifest
 
 
 def add_and_try(manifest: Path, artifact: Path, out: Path) -> str:
@@ -48,7 +46,7 @@ def add_and_try(manifest: Path, artifact: Path, out: Path) -> str:
 
 
 def add_model(manifest_path: Path, artifact_path: Path, out_dir: Path) -> Bundle:
-    """Make the bundle `out_dir` of a manifest, the labels and anchors next to it, and one file of weights.
+    """Make the bundle `out_dir` of a manifest, what it names next to it, and one file of weights.
 
     The artifact's size and sha256 are computed where the manifest leaves them out, else verified.
     The directory appears whole or not at all. Raises InputMissing, BadData, or CannotCreate (also for an
@@ -62,43 +60,34 @@ def add_model(manifest_path: Path, artifact_path: Path, out_dir: Path) -> Bundle
     read_labels(source, draft)
     read_anchors(source, draft.decoder)
     manifest = _complete(draft, source, artifact_path)
-    _check_free(out_dir)
-    part = out_dir.parent / f".{out_dir.name}.{secrets.token_hex(4)}.part"
-    try:
-        out_dir.parent.mkdir(parents=True, exist_ok=True)
-        part.mkdir()
-        for name in filter(None, (manifest.labels, manifest.decoder.anchors)):
-            shutil.copyfile(source / name, part / name)
-        shutil.copyfile(artifact_path, part / manifest.artifact[0].file)
-        (part / MANIFEST).write_bytes(dump_manifest(manifest))
-        load_bundle(part)
-        for written in (*part.iterdir(), part):
-            _sync(written)
-        part.replace(out_dir)
-        _sync(out_dir.parent)
-    except OSError as error:
-        fix = "choose a directory that can be written, on a disk with room"
-        raise CannotCreate(f"can't write bundle {out_dir}", seen=error.strerror or error, fix=fix) from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return load_bundle(out_dir)
+    beside = (manifest.labels, manifest.decoder.anchors, manifest.golden)
+    files = {name: source / name for name in beside if name is not None}
+    return write_bundle(out_dir, manifest, {manifest.artifact[0].file: artifact_path, **files})
 
 
 def _complete(draft: Manifest, source: Path, artifact_path: Path) -> Manifest:
-    """Return `draft` with `artifact_path` as its one artifact, and every size and sha256 filled in."""
+    """Return `draft` with `artifact_path` as its one artifact, and every size and sha256 filled in.
+
+    What was measured of an artifact without a sha256 was measured of another file.
+    """
     listed = _listed(draft, artifact_path)
     inside(artifact_path.parent, artifact_path.name)
     size, digest = artifact_path.stat().st_size, digest_of(artifact_path)
     check_size(artifact_path, size, listed)
     if listed.sha256:
         check_digest(artifact_path, digest, listed.sha256)
-    found = msgspec.structs.replace(listed, bytes=size, sha256=digest)
+    found = msgspec.structs.replace(
+        listed, bytes=size, sha256=digest, value=listed.value if listed.sha256 else None
+    )
     anchors = draft.decoder.anchors
     decoder = msgspec.structs.replace(
         draft.decoder, anchors_sha256=digest_of(source / anchors) if anchors else None
     )
     return msgspec.structs.replace(
-        draft, labels_sha256=digest_of(source / draft.labels), decoder=decoder, artifact=(found,)
+        draft,
+        labels_sha256=digest_of(source / draft.labels),
+        decoder=decoder,
+        artifact=(found,),
     )
 
 
@@ -112,27 +101,3 @@ def _listed(manifest: Manifest, artifact_path: Path) -> Artifact:
         fix = f"name the file as one of the manifest's: {entries}"
         raise BadData("model file fits no [[artifact]]", seen=artifact_path.name, fix=fix)
     return fitting[0]
-
-
-def _check_free(out_dir: Path) -> None:
-    if out_dir.is_symlink() or (out_dir.exists() and not out_dir.is_dir()):
-        raise CannotCreate("the bundle's place is taken", seen=out_dir, fix="give a new directory")
-    try:
-        used = out_dir.exists() and any(out_dir.iterdir())
-    except OSError as error:
-        raise CannotCreate(
-            f"can't look into {out_dir}", seen=error.strerror, fix="give a new directory"
-        ) from None
-    if used:
-        raise CannotCreate(
-            "bundle directory is not empty", seen=out_dir, fix="give a new directory or empty it"
-        )
-
-
-def _sync(path: Path) -> None:
-    """Make a file or directory durable, so that the rename never reaches the disk before the data."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -56,7 +56,7 @@ class Pipeline:
     def finish(self, frame: Frame, geometry: Geometry, outputs: Sequence[NDArray[Any]]) -> Result:
         """Turn the engine's `outputs` for `frame` into events. Frames come in the order of their time."""
         raw = self._decoder(outputs)
-        detections = counting = _on_frame(raw, geometry)
+        detections = counting = on_frame(raw, geometry)
         if self._keep is not None and len(detections):
             counting = detections[self._keep(detections.xyxy)]
         width, height = frame.size
@@ -79,7 +79,7 @@ class Pipeline:
         return self._events.close(now_s, reason)
 
 
-def _on_frame(raw: Detections, geometry: Geometry) -> Detections:
+def on_frame(raw: Detections, geometry: Geometry) -> Detections:
     """Map boxes from the model input to the frame; those that lie outside of it (in the padding) go."""
     xyxy = geometry.to_frame(raw.xyxy)
     inside = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from agent.manifest import InputSpec
+    from agent.bundle.manifest import InputSpec
     from agent.messages import TensorSpec
 
 _HD_LINES = 720
@@ -121,6 +121,12 @@ class Preprocessor:
         tensor = np.empty(self._shape, self._dtype) if (w, h) == self._target else self._pad.copy()
         self._write(pixels[cy : cy + h, cx : cx + w], self._as_hwc(tensor)[y : y + h, x : x + w])
         return ModelInput(tensor, geometry)
+
+    def fill(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
+        """Return the input made of `pixels` (height, width, 3), already of its size and in its colour order."""
+        tensor = np.empty(self._shape, self._dtype)
+        self._write(pixels, self._as_hwc(tensor))
+        return tensor
 
     def _placement(self, width: int, height: int) -> tuple[Placement, Geometry]:
         known = self._placements.get((width, height))

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from agent.bundle.manifest import preferred
 from agent.hardware import default_threads
-from agent.manifest import preferred
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agent.backends.usable import Backend
+    from agent.bundle.manifest import Artifact, Format
     from agent.hardware import Board
-    from agent.manifest import Artifact, Format
 
 BUILT = frozenset({"litert", "tflite-runtime"})
 """The backends that this version has an engine for."""

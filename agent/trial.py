@@ -9,7 +9,9 @@ import av
 import numpy as np
 
 from agent.decode import make_decoder
+from agent.decode.tensors import dequantize
 from agent.errors import BadData
+from agent.messages import TensorSpec
 from agent.preprocess import Preprocessor
 
 if TYPE_CHECKING:
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from agent.backends import Engine
-    from agent.bundle import Bundle
+    from agent.bundle import Artifact, Bundle
+    from agent.bundle.golden import Golden
     from agent.decode import Decoder
 
     Outputs = Sequence[NDArray[Any]]
@@ -26,16 +29,24 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _GREY = 128
+_GOLDEN_RUNS = 2
+_TOLERANCE = {"fp32": 0.01, "fp16": 0.05, "int8": 1.0}
+"""Largest root mean square error as a share of the outputs' spread.
+
+Found: 0.001 for a sound FP16 model and 0.15 to 0.6 with its colours swapped; 0.05 to 0.4 for sound INT8 models, 0.5
+for YOLOX calibrated with the wrong range.
+"""
 _GRAINS_PX = (1, 8, 32)
 """Noise of several sizes: quantized scores may well be all zero for a picture that shows nothing."""
 
 
 def try_out(bundle: Bundle, engine: Engine) -> None:
-    """Run `engine` as a camera would, on a grey picture and on noise from fine to coarse.
+    """Run `engine` as a camera would, on a grey picture, on noise from fine to coarse, and on the golden inputs.
 
     Raises BadData when the model is not what its manifest says, and for outputs that are not finite, or the
     same for every picture, or scores of one single value: INT8 files with constant scores and live boxes
-    load and run like good ones (ultralytics#18210).
+    load and run like good ones (ultralytics#18210). Also for outputs that are far from what the float network
+    gave where the bundle was built.
     """
     artifact, threshold = bundle.artifact("tflite"), bundle.manifest.decoder.score_threshold
     preprocess = Preprocessor(bundle.manifest.input, engine.input, layout=artifact.layout)
@@ -55,6 +66,31 @@ def try_out(bundle: Bundle, engine: Engine) -> None:
         )
     elif value is not None:
         raise BadData(f"{artifact.file}: scores are constant", seen=f"{value:g} everywhere", fix=fix)
+    if (golden := bundle.golden()) is not None:
+        compare(bundle, engine, preprocess, golden, artifact)
+
+
+def compare(
+    bundle: Bundle, engine: Engine, preprocess: Preprocessor, golden: Golden, artifact: Artifact
+) -> None:
+    """Run `engine` on the first golden inputs; raise BadData for what is far from the float network's outputs.
+
+    Of INT8 the outputs alone are compared, and only for being of another kind altogether: how accurate it is,
+    `edge-calibrate verify` tells. What a graph has picked (family "ssd_postprocess") stands in another order at
+    the least difference and is not compared.
+    """
+    decode = make_decoder(bundle, tuple(map(_as_float, engine.outputs)), min_score=1.0)
+    runs = [engine.infer(preprocess.fill(pixels)) for pixels in golden.pixels[:_GOLDEN_RUNS]]
+    seen = [list(map(dequantize, engine.outputs, outputs)) for outputs in runs]
+    if decode.scores(seen[0]) is None:
+        return
+    wanted = _matched(golden, engine, artifact.file)
+    if artifact.precision != "int8":
+        scores = [(decode.scores(s), decode.scores(w)) for s, w in zip(seen, wanted, strict=True)]
+        _check_near("scores", scores, artifact)
+    for number, spec in enumerate(engine.outputs):
+        pairs = [(s[number], w[number]) for s, w in zip(seen, wanted, strict=True)]
+        _check_near(f"output {spec.name}", pairs, artifact)
 
 
 def _pictures(width: int, height: int) -> Iterator[av.VideoFrame]:
@@ -84,3 +120,36 @@ def _one_score(decode: Decoder, runs: Sequence[Outputs]) -> float | None:
     seen = [scores for outputs in runs if (scores := decode.scores(outputs)) is not None and scores.size]
     low, high = min((s.min() for s in seen), default=0), max((s.max() for s in seen), default=1)
     return float(low) if low == high else None
+
+
+def _matched(golden: Golden, engine: Engine, name: str) -> list[list[NDArray[np.float32]]]:
+    """Return the golden outputs of each input in the order of the engine's, found by their shapes."""
+    left = list(golden.outputs)
+    chosen = []
+    for spec in engine.outputs:
+        fitting = [output for output in left if output.shape[1:] == spec.shape[1:]]
+        if not fitting:
+            shapes = ", ".join(str([1, *output.shape[1:]]) for output in left) or "no more"
+            fix = f"the golden file has {shapes}: build the bundle again"
+            raise BadData(f"{name}: shape of output {spec.name}", seen=list(spec.shape), fix=fix)
+        chosen.append(fitting[0])
+        left = [output for output in left if output is not fitting[0]]
+    runs = min(_GOLDEN_RUNS, len(golden.pixels))
+    return [[output[run : run + 1] for output in chosen] for run in range(runs)]
+
+
+def _check_near(what: str, pairs: Sequence[tuple[Any, Any]], artifact: Artifact) -> None:
+    """Raise BadData when the difference of `pairs` is large for how far the wanted numbers spread."""
+    seen, wanted = (np.concatenate([np.ravel(pair[i]) for pair in pairs]) for i in (0, 1))
+    spread = float(wanted.std())
+    error = float(np.sqrt(np.mean((seen - wanted) ** 2))) / spread if spread else 0.0
+    log.debug("%s: %s differs by %.3g of its spread from the float network", artifact.file, what, error)
+    most = _TOLERANCE[artifact.precision]
+    if not error <= most:
+        fix = f"up to {most:g} is usual at {artifact.precision}: build the bundle again, or report this board"
+        seen_text = f"differs by {error:.2g} of its spread from the float network's"
+        raise BadData(f"{artifact.file}: {what}", seen=seen_text, fix=fix)
+
+
+def _as_float(spec: TensorSpec) -> TensorSpec:
+    return TensorSpec(spec.name, spec.shape, np.dtype(np.float32))

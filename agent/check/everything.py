@@ -91,7 +91,7 @@ class Examination:
         return [Check(metrics.WHAT, lambda: metrics.check(address, device=device), metrics.LIMIT_S)]
 
     def _model(self, path: Path) -> list[Finding]:
-        opened = model.open_and_time(path, threads=self._target.threads)
+        opened = model.open_and_time(path, threads=self._target.threads, trust=self._target.trust)
         self._models[path] = opened
         users = [each for each in self._target.watched if each.model == path]
         return [*model.judge(opened), *model.settings(opened, users)]

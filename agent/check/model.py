@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from agent.assembly import build_pipeline, open_model
+from agent.bundle import NOBODY
 from agent.check.finding import Finding, fault_of, ok, warning
 from agent.errors import AgentError
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.backends import Engine
-    from agent.bundle import Bundle
+    from agent.bundle import Bundle, Trust
     from agent.check.target import CameraTarget
     from agent.messages import EngineInfo
 
@@ -36,9 +37,9 @@ class OpenModel:
     cpu_ms: float
 
 
-def open_and_time(path: Path, *, threads: int) -> OpenModel:
+def open_and_time(path: Path, *, threads: int, trust: Trust = NOBODY) -> OpenModel:
     """Open the bundle `path` as `run` does, and time it. Raises AgentError. The engine is the caller's."""
-    bundle, engine = open_model(path, threads=threads)
+    bundle, engine = open_model(path, threads=threads, trust=trust)
     spec = engine.input
     tensor = np.zeros(spec.shape, spec.dtype)
     engine.infer(tensor)
@@ -57,10 +58,13 @@ def judge(model: OpenModel) -> list[Finding]:
     manifest, info = model.bundle.manifest, model.engine.info
     what = what_of(model.bundle.path)
     text = (
-        f"{manifest.name} v{manifest.version} {info.precision}: sha256 and self-test good, {info.backend},"
+        f"{manifest.name} v{manifest.version} {info.precision}, {model.bundle.origin.text}: sha256 and self-test"
+        f" good, {info.backend},"
         f" {info.threads} {'thread' if info.threads == 1 else 'threads'}, {model.infer_ms:.1f} ms"
     )
-    return [ok(what, f"{text}, {_delegated(info)}"), *_slow(what, info)]
+    doubts = model.bundle.doubts(model.bundle.artifact("tflite"))
+    warnings = [warning(what, text, fix=fix) for text, fix in doubts]
+    return [ok(what, f"{text}, {_delegated(info)}"), *warnings, *_slow(what, info)]
 
 
 def settings(model: OpenModel, cameras: Sequence[CameraTarget]) -> list[Finding]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.bundle import NOBODY
+from agent.bundle.trust import read_trust
 from agent.capture import StreamOptions
 from agent.config import Detect, Sampling
 from agent.errors import AgentError
@@ -15,6 +17,7 @@ from agent.topics import Topics
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from agent.bundle import Trust
     from agent.config import CameraConfig, Config
     from agent.config.camera import Decode
     from agent.mqtt.options import MqttOptions
@@ -51,6 +54,7 @@ class Target:
     device: str
     state_dir: Path
     threads: int
+    trust: Trust = NOBODY
     topic_root: str = "edge"
     mqtt: MqttOptions | None = None
     mqtt_trouble: AgentError | None = None
@@ -78,7 +82,8 @@ def from_config(config: Config, *, device: str, state_dir: Callable[[], Path], t
     """Return the target of `config`; `device`, `state_dir` and `threads` are what it does not say.
 
     A secret that can't be read is the trouble of its camera or of the broker alone. Raises InputMissing when
-    a camera needs the starter model and it is not installed, and what `state_dir` does.
+    a camera needs the starter model and it is not installed, what `state_dir` does, and what a file of
+    `trusted_keys` does that can't be used.
     """
     from agent.credentials import mqtt_options
 
@@ -93,6 +98,7 @@ def from_config(config: Config, *, device: str, state_dir: Callable[[], Path], t
         device=config.device or device,
         state_dir=Path(config.state_dir) if config.state_dir else state_dir(),
         threads=config.limits.threads or threads,
+        trust=read_trust(config.models),
         topic_root=config.topic_root,
         mqtt=mqtt,
         mqtt_trouble=trouble,

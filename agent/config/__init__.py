@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent.config.camera import CameraConfig, Detect, Sampling, Zone
-from agent.config.device import Config, LimitsConfig, MetricsConfig, MqttConfig, OutboxConfig
+from agent.config.device import Config, LimitsConfig, MetricsConfig, ModelsConfig, MqttConfig, OutboxConfig
 
 __all__ = [
     "CameraConfig",
@@ -11,6 +11,7 @@ __all__ = [
     "Detect",
     "LimitsConfig",
     "MetricsConfig",
+    "ModelsConfig",
     "MqttConfig",
     "OutboxConfig",
     "Sampling",

@@ -59,6 +59,11 @@ def check_path(key: str, path: str | None) -> None:
         raise BadConfig(key, seen=repr(redact(path)), fix="give the path of a file")
 
 
+def is_key_line(text: str) -> bool:
+    """Tell a public key of minisign, base64 of 42 bytes that begin with "Ed", from a path."""
+    return re.fullmatch(r"RW[A-Za-z0-9+/]{54}", text) is not None
+
+
 def check_source(key: str, source: str) -> None:
     """Refuse what names no source, a URL with blanks or that none reads, and a login that was only shown."""
     if not source.strip():

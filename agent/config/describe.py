@@ -24,6 +24,7 @@ _STRUCTS = {
     "mqtt": "MqttConfig",
     "outbox": "OutboxConfig",
     "metrics": "MetricsConfig",
+    "models": "ModelsConfig",
     "limits": "LimitsConfig",
     "sampling": "Sampling",
     "detect": "Detect",

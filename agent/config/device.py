@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from agent.config.camera import CameraConfig, Detect, Sampling
-from agent.config.checks import YEAR_S, check_between, check_login, check_path
+from agent.config.checks import YEAR_S, check_between, check_login, check_path, is_key_line
 from agent.errors import BadConfig
 from agent.topics import check_name
 
@@ -84,6 +84,22 @@ class MetricsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return host.strip("[]"), int(port)
 
 
+class ModelsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whose bundles run: `trusted_keys` are minisign's public keys, each the path of a file or the key itself.
+
+    A bundle with a signature must be signed by one of them; one without runs with a warning, or, with
+    `require_signature`, not at all. The models that are shipped need none.
+    """
+
+    trusted_keys: tuple[str, ...] = ()
+    require_signature: bool = False
+
+    def __post_init__(self) -> None:
+        for i, key in enumerate(self.trusted_keys):
+            if not is_key_line(key):
+                check_path(f"models.trusted_keys[{i}]", key)
+
+
 class LimitsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Bounds: `threads` of each engine (default: all cores but one), `drain_s` at a clip's end for what is queued."""
 
@@ -114,6 +130,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     detect: Detect = Detect()
     outbox: OutboxConfig = OutboxConfig()
     metrics: MetricsConfig = MetricsConfig()
+    models: ModelsConfig = ModelsConfig()
     limits: LimitsConfig = LimitsConfig()
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
+from agent.config.checks import is_key_line
 from agent.config.device import Config
 from agent.errors import BadConfig
 from agent.smallfile import read_small
@@ -52,6 +53,12 @@ def absolute(config: Config, folder: Path) -> Config:
     return msgspec.structs.replace(
         _absolute(config, folder, "model", "state_dir", *(() if config.sink == "-" else ("sink",))),
         mqtt=mqtt and _absolute(mqtt, folder, *_secret(mqtt.password_file)),
+        models=msgspec.structs.replace(
+            config.models,
+            trusted_keys=tuple(
+                key if is_key_line(key) else str(folder / key) for key in config.models.trusted_keys
+            ),
+        ),
         camera=tuple(
             _absolute(
                 camera,

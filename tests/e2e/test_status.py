@@ -137,8 +137,8 @@ def test_an_engine_that_hangs_is_stuck_and_one_that_comes_back_is_not(
                 assert hang.wait(60)
             return self._engine.infer(tensor)
 
-    def opened(path: Path, *, threads: int) -> Any:
-        bundle, engine = real(path, threads=threads)
+    def opened(path: Path, **how: Any) -> Any:
+        bundle, engine = real(path, **how)
         return bundle, Hanging(engine)
 
     seen: list[dict[str, Any]] = []

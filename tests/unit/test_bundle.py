@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from agent.bundle import load_bundle, parse_manifest
+from agent.bundle.golden import Golden, dump_golden
+from agent.bundle.manifest import dump_manifest
 from agent.errors import BadData, CannotCreate, InputMissing
-from agent.manifest import dump_manifest
 from agent.modeladd import add_model
 
 WEIGHTS = b"weights " * 100
@@ -262,7 +263,7 @@ def test_add_leaves_nothing_when_it_fails_half_way(draft, tmp_path, monkeypatch)
     def full(source, target):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("agent.modeladd.shutil.copyfile", full)
+    monkeypatch.setattr("agent.bundle.writing.shutil.copyfile", full)
     with pytest.raises(CannotCreate, match="No space left on device"):
         add_model(*draft, tmp_path / "new" / "out")
     assert list((tmp_path / "new").iterdir()) == []
@@ -278,3 +279,105 @@ def test_add_says_what_is_missing(draft, tmp_path):
     (tmp_path / "m.onnx").write_bytes(WEIGHTS)
     with pytest.raises(BadData, match=r"fits no \[\[artifact\]\]: m\.onnx"):
         add_model(manifest, tmp_path / "m.onnx", tmp_path / "out")
+
+
+def test_add_takes_no_value_that_was_measured_of_another_file(draft, tmp_path):
+    """Where the manifest does not say of which file it was measured, it says nothing of this one."""
+    with draft[0].open("a") as manifest:
+        manifest.write("value = 0.9\n")
+    assert add_model(*draft, tmp_path / "out").artifact().value is None
+
+
+def golden(size=(200, 300), n=2):
+    """Return a golden file's content for the manifest's input."""
+    pixels = np.arange(n * size[0] * size[1] * 3, dtype=np.uint8).reshape(n, *size, 3)
+    return Golden(pixels, (np.ones((n, 5, 4), np.float32), np.zeros((n, 5, 2), np.float32)))
+
+
+def put_golden(path, raw):
+    """Put a golden file into the bundle and its hash into the manifest."""
+    (path / "golden.npz").write_bytes(raw)
+    digest = hashlib.sha256(raw).hexdigest()
+    change(path, "[input]", f'golden = "golden.npz"\ngolden_sha256 = "{digest}"\n[input]')
+
+
+def test_golden_comes_back(path):
+    """Inputs and outputs, the same bytes each time they are written; a bundle without has none."""
+    assert load_bundle(path).golden() is None
+    raw = dump_golden(golden())
+    put_golden(path, raw)
+    found = load_bundle(path).golden()
+    assert np.array_equal(found.pixels, golden().pixels)
+    assert [output.shape for output in found.outputs] == [(2, 5, 4), (2, 5, 2)]
+    assert dump_golden(found) == raw
+
+
+def npz(**arrays):
+    """Return `arrays` as .npz."""
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    return stream.getvalue()
+
+
+PIXELS, OUTPUT = golden().pixels, golden().outputs[0]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"text",
+        dump_golden(golden())[:-100],
+        npz(output0=OUTPUT),
+        npz(pixels=PIXELS),
+        npz(pixels=PIXELS[0], output0=OUTPUT),
+        npz(pixels=PIXELS.astype(np.float32), output0=OUTPUT),
+        npz(pixels=PIXELS, output0=OUTPUT[:1]),
+        npz(pixels=PIXELS, output0=OUTPUT * np.float32("nan")),
+        npz(pixels=np.array([{}], object), output0=OUTPUT),
+        npz(pixels=PIXELS[:, :64], output0=OUTPUT),
+        npy(np.ones((4, 5))),
+    ],
+)
+def test_a_wrong_golden_file_is_refused_when_it_is_read(path, raw):
+    """Damaged, incomplete, of other types and sizes: one line; until then the bundle loads."""
+    put_golden(path, raw)
+    bundle = load_bundle(path)
+    with pytest.raises(BadData, match=r"golden\.npz"):
+        bundle.golden()
+
+
+def test_a_golden_file_is_held_to_its_hash(path):
+    """One byte more is found; a golden file without a hash is not taken."""
+    put_golden(path, dump_golden(golden()))
+    with (path / "golden.npz").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(BadData, match=r"golden\.npz: wrong sha256"):
+        load_bundle(path).golden()
+    change(path, "golden_sha256", "#")
+    assert "give golden and golden_sha256" in fault(path)
+
+
+def test_a_golden_file_that_would_fill_the_memory_is_refused(path, monkeypatch):
+    """The size is looked at before anything is unpacked."""
+    monkeypatch.setattr("agent.bundle.golden._MOST_BYTES", 1000)
+    put_golden(path, dump_golden(golden()))
+    with pytest.raises(BadData, match="bytes unpacked"):
+        load_bundle(path).golden()
+
+
+def test_what_was_measured_below_the_floor_is_told(path):
+    """Unmeasured is a warning; measured and below the floor is a fault; a value outside 0..1 is none."""
+    bundle = load_bundle(path)
+    assert any("nobody has measured" in what for what, _ in bundle.doubts(bundle.artifact()))
+    change(path, "[input]", '[accuracy]\nstate = "measured"\nfloor = 0.9\n[input]')
+    change(path, 'precision = "int8"', 'precision = "int8"\nvalue = 0.95')
+    bundle = load_bundle(path)
+    bundle.check_floor(bundle.artifact())
+    assert not any("nobody has measured" in what for what, _ in bundle.doubts(bundle.artifact()))
+    change(path, "value = 0.95", "value = 0.85")
+    bundle = load_bundle(path)
+    with pytest.raises(BadData, match=r"agreement_ap50 0\.85; its floor is 0\.9"):
+        bundle.check_floor(bundle.artifact())
+    change(path, "value = 0.85", "value = nan")
+    assert "artifact.value: nan; must be 0.0 to 1.0" in fault(path)

@@ -62,8 +62,8 @@ def test_a_fault_of_the_engine_is_told_even_on_the_last_frame(
                 raise RuntimeError("the engine broke")
             return self._engine.infer(tensor)
 
-    def opened(path: Path, *, threads: int) -> Any:
-        bundle, engine = real(path, threads=threads)
+    def opened(path: Path, **how: Any) -> Any:
+        bundle, engine = real(path, **how)
         return bundle, Breaking(engine)
 
     monkeypatch.setattr(engines, "open_model", opened)
@@ -143,14 +143,14 @@ class Slow:
         monkeypatch.setattr(agent_systemd, "_FEED_S", 0.05)
         monkeypatch.setattr(monitor, "PERIOD_S", 0.05)
 
-    def open(self, path: Path, *, threads: int) -> Any:
+    def open(self, path: Path, **how: Any) -> Any:
         self._opened += 1
         if self._opened > 1:
             while "RELOADING=1" not in self.heard():
                 pass
             self.meanwhile = [line for _ in range(10) for line in self.heard()]
             self.loaded.set()
-        return self._real(path, threads=threads)
+        return self._real(path, **how)
 
     def heard(self) -> list[str]:
         return self.link.recv(4096).decode().split("\n")
@@ -193,12 +193,12 @@ def test_a_stop_does_not_wait_for_models(
     """SIGTERM while one is loaded, at the start or for a reload: the end comes at once, and is a good one."""
     real, opened, go_on = engines.open_model, [], threading.Event()
 
-    def slow(path: Path, *, threads: int) -> Any:
+    def slow(path: Path, **how: Any) -> Any:
         opened.append(path)
         if len(opened) == (1 if what == "start" else 2):
             threading.Thread(target=kill, args=(signal.SIGTERM,)).start()
             go_on.wait(20)
-        return real(path, threads=threads)
+        return real(path, **how)
 
     monkeypatch.setattr(engines, "open_model", slow)
     shutil.copytree(starter_bundle(), tmp_path / "other")

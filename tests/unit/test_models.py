@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 from agent.bundle import load_bundle, parse_manifest
 from agent.cli import cli
 from agent.errors import BadData
+from agent.starter import SHIPPED
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "models"
@@ -29,6 +31,18 @@ def test_the_starter_is_whole():
     assert "MIT License" in (bundle.path / "LICENSE").read_text()
 
 
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_models_are_pinned(name):
+    """The package has the hash of each manifest, the manifest those of all other files, and the wheel has them."""
+    digest = hashlib.sha256((MODELS / name / "model.toml").read_bytes()).hexdigest()
+    assert SHIPPED[name] == digest, f'put "{name}": "{digest}" into SHIPPED of agent/starter.py'
+    bundle = load_bundle(MODELS / name)
+    bundle.golden()
+    assert bundle.origin.kind == "shipped"
+    assert bundle.manifest.unhashed == ()
+    assert f'models/{name}" = ["models/{name}/*"]' in (ROOT / "pyproject.toml").read_text()
+
+
 @pytest.mark.parametrize("path", KNOWN, ids=lambda path: path.stem)
 def test_known_manifests_are_sound(path):
     """Each known manifest parses, says where the model comes from, and its labels are there."""
@@ -41,9 +55,10 @@ def test_known_manifests_are_sound(path):
 
 
 @pytest.mark.parametrize("path", KNOWN, ids=lambda path: path.stem)
-def test_known_manifests_have_an_artifact_that_the_agent_runs(path):
-    """Each known manifest lists a tflite artifact, so that `model add` can make a bundle of it."""
-    assert any(artifact.format == "tflite" for artifact in parse_manifest(path.read_bytes()).artifact)
+def test_known_manifests_have_an_artifact_that_something_takes(path):
+    """`model add` makes a bundle of a tflite artifact, `edge-calibrate build` of a float ONNX file."""
+    artifacts = parse_manifest(path.read_bytes()).artifact
+    assert any(artifact.format == "tflite" or artifact.precision == "fp32" for artifact in artifacts)
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from agent.backends.usable import Backend
+from agent.bundle.manifest import Artifact, preferred
 from agent.hardware import Board
-from agent.manifest import Artifact, preferred
 from agent.select import plan
 
 PI = Board(kind="raspberry-pi", name="Raspberry Pi 5", tier="supported", tier_reason="", usable_cpus=4)

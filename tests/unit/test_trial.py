@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
+from agent.bundle.golden import Golden
 from agent.errors import BadData
 from agent.messages import EngineInfo, TensorSpec
-from agent.trial import try_out
+from agent.preprocess import Preprocessor
+from agent.trial import compare, try_out
 
 ANCHORS = np.tile(np.array([0.2, 0.2, 0.6, 0.6], np.float32), (40, 1))
 FLOAT = np.dtype(np.float32)
@@ -162,3 +165,78 @@ def test_a_float_model_gets_the_pictures_its_manifest_means(bundle):
     assert np.abs(seen[0]).max() < 0.1
     assert min(x.min() for x in seen) == pytest.approx(-1, abs=0.01)
     assert max(x.max() for x in seen) == pytest.approx(1, abs=0.01)
+
+
+def golden_of(engine):
+    """Return what the float network `engine` gives for two pictures of noise."""
+    pixels = np.random.default_rng(1).integers(0, 256, (2, 32, 64, 3), np.uint8)
+    outputs = [engine.infer(one[None].astype(np.float32)) for one in pixels]
+    return Golden(pixels, tuple(np.concatenate(each) for each in zip(*outputs, strict=True)))
+
+
+def compared(made, engine, golden, precision):
+    """Compare as `try_out` does."""
+    artifact = msgspec.structs.replace(made.artifact(), precision=precision)
+    preprocess = Preprocessor(made.manifest.input, engine.input, layout="nhwc")
+    compare(made, engine, preprocess, golden, artifact)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_float_network_agrees_with_itself(bundle, family):
+    """Whatever the order of the golden outputs: they are found by their shapes."""
+    name, made, engine = family(lambda tensor, shape: live(tensor, *shape))
+    golden = golden_of(engine)
+    compared(bundle(name, **made), engine, golden, "fp32")
+    if name == "centernet":
+        compared(bundle(name, **made), engine, Golden(golden.pixels, golden.outputs[::-1]), "fp32")
+
+
+@pytest.mark.parametrize(
+    ("precision", "near", "far"), [("fp32", 0.998, 0.98), ("fp16", 0.98, 0.9), ("int8", 0.8, 0.4)]
+)
+def test_outputs_far_from_the_golden_ones_are_refused(bundle, precision, near, far):
+    """Which output, how far; less than that is what the precision costs."""
+    _, _, engine = centernet(lambda tensor, shape: live(tensor, *shape))
+    golden = golden_of(engine)
+    heat, reach = golden.outputs
+    made = bundle("centernet")
+    compared(made, engine, Golden(golden.pixels, (heat, reach * np.float32(near))), precision)
+    with pytest.raises(BadData, match=rf"output out1: differs by .* usual at {precision}"):
+        compared(made, engine, Golden(golden.pixels, (heat, reach * np.float32(far))), precision)
+
+
+def test_scores_are_compared_where_boxes_hide_them(bundle):
+    """In one table of boxes in pixels and scores up to 1, wrong scores would not show."""
+    _, _, engine = yolo(lambda tensor, shape: live(tensor, *shape))
+    golden = golden_of(engine)
+    (table,) = golden.outputs
+    table = table * np.array([1000] * 4 + [1] * 3, np.float32)[:, None]
+    shown = FakeEngine(lambda tensor: (engine.infer(tensor)[0] * scale,), (1, 7, 50))
+    scale = np.array([1000] * 4 + [1.5] * 3, np.float32)[:, None]
+    with pytest.raises(BadData, match="scores: differs by"):
+        compared(bundle("yolo"), shown, Golden(golden.pixels, (table,)), "fp16")
+
+
+def test_golden_outputs_of_another_shape_are_refused(bundle):
+    """The shapes on both sides are told."""
+    _, _, engine = centernet(lambda tensor, shape: live(tensor, *shape))
+    golden = golden_of(engine)
+    with pytest.raises(BadData, match=r"output out1: \[1, 8, 16, 4\]; the golden file has \[1, 8, 16\]"):
+        compared(
+            bundle("centernet"),
+            engine,
+            Golden(golden.pixels, (golden.outputs[0], golden.outputs[1][..., 0])),
+            "fp32",
+        )
+
+
+def test_what_the_graph_has_picked_is_not_compared(bundle):
+    """Its rows change places at the least difference."""
+
+    def run(tensor):
+        zeros = np.zeros((1, 10), np.float32)
+        return live(tensor, 1, 10, 4), zeros, zeros, np.array([10], np.float32)
+
+    engine = FakeEngine(run, (1, 10, 4), (1, 10), (1, 10), (1,))
+    pixels = np.zeros((1, 32, 64, 3), np.uint8)
+    compared(bundle("ssd_postprocess"), engine, Golden(pixels, (np.ones((1, 10, 4), np.float32),)), "fp32")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from agent.backends.usable import usable_backends
+from agent.bundle.manifest import Artifact
 from agent.hardware import identify, read_facts, read_sensors
-from agent.manifest import Artifact
 from agent.select import plan
 from tests.unit.hardware.boards import TREES
 

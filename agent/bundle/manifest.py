@@ -83,7 +83,10 @@ class Accuracy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One file of weights. `bytes` 0 and `sha256` "" are for manifests that come without the weights."""
+    """One file of weights. `bytes` 0 and `sha256` "" are for manifests that come without the weights.
+
+    `value` is what was measured in the manifest's metric, 0..1.
+    """
 
     file: str
     format: Format
@@ -97,6 +100,8 @@ class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         _plain("artifact.file", self.file)
+        if self.value is not None:
+            _between("artifact.value", self.value, 0.0, 1.0)
 
 
 def preferred(artifacts: Sequence[Artifact], format: Format) -> list[Artifact]:  # noqa: A002 - the manifest's word
@@ -106,7 +111,10 @@ def preferred(artifacts: Sequence[Artifact], format: Format) -> list[Artifact]: 
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The whole of `model.toml`. `origin` is free text: where the model comes from and how to get it."""
+    """The whole of `model.toml`. `origin` is free text: where the model comes from and how to get it.
+
+    `golden` is the .npz of a few inputs and what the float network makes of them, see `agent.bundle.golden`.
+    """
 
     name: str
     version: int
@@ -118,6 +126,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     artifact: tuple[Artifact, ...]
     schema: int = SCHEMA
     labels_sha256: str | None = None
+    golden: str | None = None
+    golden_sha256: str | None = None
     origin: str | None = None
     accuracy: Accuracy = msgspec.field(default_factory=Accuracy)
 
@@ -126,6 +136,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise BadData("name", seen=repr(self.name), fix="use printable characters without / + #")
         _between("version", self.version, 1, 2**31)
         _plain("labels", self.labels)
+        if self.golden is not None:
+            _plain("golden", self.golden)
+        if (self.golden is None) != (self.golden_sha256 is None):
+            fix = "give golden and golden_sha256, or none of them"
+            raise BadData("golden", seen=self.golden or "none", fix=fix)
         if not self.artifact:
             raise BadData("artifact", seen="none", fix="list one [[artifact]] at least")
         files = [artifact.file for artifact in self.artifact]
@@ -134,6 +149,21 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if (self.task == "classify") != (self.decoder.family == "classification"):
             fix = 'task "classify" goes with decoder family "classification"'
             raise BadData("task", seen=f"{self.task} with {self.decoder.family}", fix=fix)
+
+    def measured(self, artifact: Artifact) -> bool:
+        """Tell whether somebody measured how accurate `artifact` is."""
+        return self.accuracy.state == "measured" and artifact.value is not None
+
+    @property
+    def unhashed(self) -> tuple[str, ...]:
+        """The files whose sha256 is left out: a signature of the manifest says nothing about them."""
+        hashes: dict[str | None, str | None] = {
+            self.labels: self.labels_sha256,
+            self.decoder.anchors: self.decoder.anchors_sha256,
+            self.golden: self.golden_sha256,
+            **{artifact.file: artifact.sha256 for artifact in self.artifact},
+        }
+        return tuple(file for file, digest in hashes.items() if file and not digest)
 
 
 def parse_manifest(text: bytes, *, where: str = "model.toml") -> Manifest:

@@ -15,24 +15,24 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from agent.manifest import Artifact, DecoderSpec, Manifest
+    from agent.bundle.manifest import Artifact, DecoderSpec, Manifest
 
 _SMALL_BYTES = 64 << 20
-"""Labels, anchors and manifests are read whole; none that is real comes near this."""
+"""Labels, anchors and golden files are read whole; none that is real comes near this."""
 
 
-def read_file(path: Path, name: str) -> bytes:
-    """Return what `name`, labels, anchors or a manifest in `path`, holds.
+def read_file(path: Path, name: str, *, sha256: str | None = None, most_bytes: int = _SMALL_BYTES) -> bytes:
+    """Return what `name`, anything in `path` but weights, holds; with `sha256` only if it is that.
 
     Raises InputMissing, BadData, NotPermitted.
     """
     file = inside(path, name)
     with _opened(file) as stream:
-        raw = stream.read(_SMALL_BYTES + 1)
-    if len(raw) > _SMALL_BYTES:
-        raise BadData(
-            "model file is too large for what it is", seen=file, fix=f"at most {_SMALL_BYTES} bytes"
-        )
+        raw = stream.read(most_bytes + 1)
+    if len(raw) > most_bytes:
+        raise BadData("model file is too large for what it is", seen=file, fix=f"at most {most_bytes} bytes")
+    if sha256 is not None:
+        check_digest(file, hashlib.sha256(raw).hexdigest(), sha256)
     return raw
 
 
@@ -54,9 +54,7 @@ def inside(path: Path, name: str) -> Path:
 def read_labels(path: Path, manifest: Manifest) -> tuple[str, ...]:
     """Return the labels of `manifest`, in the directory `path`. Raises InputMissing, BadData."""
     file = path / manifest.labels
-    raw = read_file(path, manifest.labels)
-    if manifest.labels_sha256 is not None:
-        check_digest(file, digest_of(file), manifest.labels_sha256)
+    raw = read_file(path, manifest.labels, sha256=manifest.labels_sha256)
     try:
         labels = tuple(line.strip() for line in raw.decode().splitlines())
     except UnicodeDecodeError as error:
@@ -78,9 +76,7 @@ def read_anchors(path: Path, decoder: DecoderSpec) -> NDArray[np.float32] | None
     if decoder.anchors is None:
         return None
     file = path / decoder.anchors
-    raw = read_file(path, decoder.anchors)
-    if decoder.anchors_sha256 is not None:
-        check_digest(file, digest_of(file), decoder.anchors_sha256)
+    raw = read_file(path, decoder.anchors, sha256=decoder.anchors_sha256)
     try:
         anchors = np.load(io.BytesIO(raw), allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:

@@ -1,0 +1,5 @@
+"""`python -m calibration`: the same as `edge-calibrate`."""
+
+from calibration.cli import main
+
+main()

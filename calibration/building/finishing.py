@@ -1,0 +1,135 @@
+"""The end of a build: the artifacts measured on pictures they never saw, the report, the bundle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agent.bundle.files import digest_of
+from agent.bundle.writing import write_bundle
+from calibration.building.reporting import INT8, make_report
+from calibration.report import write_report
+from calibration.report.writing import PAGE
+from calibration.verdict import complete
+from calibration.verify import measure
+from calibration.wholefile import write_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from agent.bundle import Bundle, Manifest
+    from calibration.building.reporting import Parts
+    from calibration.footage import Footage
+    from calibration.quantize.curve import Point
+    from calibration.verdict import Verification
+
+_GOOD = ("reference", "passed")
+GOLDEN = "golden.npz"
+_METRIC = {"top1_agreement": "top1"}
+"""The manifest's word for what `verify` measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a build came to. `bundle` is None when the INT8 .tflite stayed below the floor; `point` is what it is."""
+
+    bundle: Path | None
+    report: Path
+    verification: Verification
+    point: Point
+    notes: tuple[str, ...]
+
+    def lines(self) -> Iterator[str]:
+        """Yield what to tell the user, beside the figures."""
+        point = self.point
+        yield (
+            f"{INT8}: {point.label}, {point.int8_macs:.0%} of the multiplications in INT8, "
+            f"{point.ms_float / point.ms:.2f} times as fast as float, {point.bytes / 1e6:.1f} MB"
+        )
+        yield from self.notes
+        yield f"report: {self.report}"
+        yield (
+            f"bundle: {self.bundle}"
+            if self.bundle
+            else (
+                "no bundle: INT8 stays below the floor; give more clips, or lower --floor if that is good enough"
+            )
+        )
+
+
+def finish(
+    out: Path, draft: Bundle, parts: Parts, footage: Footage, work: Path, count: Callable[[int], None]
+) -> Finished:
+    """Measure `parts` on `footage`, and write the bundle `out` of those at the floor or above.
+
+    Raises BadData, CannotCreate.
+    """
+    unmeasured = _manifest(draft, parts)
+    with TemporaryDirectory(dir=work) as scratch:
+        trial = write_bundle(Path(scratch) / "bundle", unmeasured, _files(draft, unmeasured, parts))
+        measured = measure(trial, footage.frames(), progress=count)
+        verification = complete(measured.verification, footage.skipped)
+        left_out = {each.file: each.reason for each in verification.artifacts if each.state not in _GOOD}
+        report, samples = make_report(trial, parts, measured, footage, left_out)
+        folder = Path(scratch) / "report"
+        write_report(report, folder, samples)
+        pages = {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+    for name, content in pages.items():
+        write_whole(work / name, content)
+    bundle = None
+    if INT8 not in left_out:
+        manifest = _measured(unmeasured, verification, left_out)
+        write_bundle(out, manifest, _files(draft, manifest, parts) | pages)
+        bundle = out
+    return Finished(bundle, work / PAGE, verification, parts.curve.point, report.notes)
+
+
+def _manifest(draft: Bundle, parts: Parts) -> Manifest:
+    """Return the manifest of every part, unmeasured."""
+    decoder = draft.manifest.decoder
+    anchors = digest_of(draft.path / decoder.anchors) if decoder.anchors else None
+    return msgspec.structs.replace(
+        draft.manifest,
+        artifact=tuple(parts.artifacts()),
+        labels_sha256=digest_of(draft.path / draft.manifest.labels),
+        decoder=msgspec.structs.replace(decoder, anchors_sha256=anchors),
+        golden=GOLDEN,
+        golden_sha256=parts.golden_sha256,
+        accuracy=msgspec.structs.replace(draft.manifest.accuracy, state="unmeasured"),
+    )
+
+
+def _measured(manifest: Manifest, verification: Verification, left_out: dict[str, str]) -> Manifest:
+    """Return `manifest` with what was measured, without what is left out."""
+    values = {verdict.file: verdict.value for verdict in verification.artifacts}
+    kept = (each for each in manifest.artifact if each.file not in left_out)
+    return msgspec.structs.replace(
+        manifest,
+        artifact=tuple(msgspec.structs.replace(each, value=_rounded(values[each.file])) for each in kept),
+        accuracy=msgspec.convert(
+            {
+                "metric": _METRIC.get(verification.metric, verification.metric),
+                "floor": verification.floor,
+                "state": "measured",
+            },
+            type(manifest.accuracy),
+        ),
+    )
+
+
+def _files(draft: Bundle, manifest: Manifest, parts: Parts) -> dict[str, Path | bytes]:
+    beside = [manifest.labels, manifest.decoder.anchors, "LICENSE"]
+    kept: dict[str, Path | bytes] = {
+        name: draft.path / name for name in beside if name and (draft.path / name).is_file()
+    }
+    weights = {each.file for each in manifest.artifact}
+    kept |= {name: file for name, file in parts.files().items() if name in weights}
+    return kept | {GOLDEN: parts.golden}
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

@@ -1,0 +1,42 @@
+"""What each stage of a build made, kept under the inputs it was made of: a re-run goes on where it was stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+from agent.errors import CannotCreate
+from calibration.wholefile import write_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+class WorkFolder:
+    """A folder of results. Raises CannotCreate where it can't be made."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            fix = "give a folder that can be written with --work"
+            raise CannotCreate(f"can't make {path}", seen=error.strerror, fix=fix) from None
+
+    def file(self, name: str, inputs: object, make: Callable[[], bytes]) -> Path:
+        """Return the file `name` (such as "fp32.tflite") made of `inputs`, a JSON-able value; made if it is not there.
+
+        It appears whole or not at all. Raises what `make` does, and CannotCreate.
+        """
+        stem, dot, suffix = name.rpartition(".")
+        file = self.path / f"{stem}-{digest(inputs)[:16]}{dot}{suffix}"
+        if not file.is_file():
+            write_whole(file, make())
+        return file
+
+
+def digest(inputs: object) -> str:
+    """Return a sha256 that is the same for equal JSON-able values."""
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()

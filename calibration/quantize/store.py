@@ -1,0 +1,33 @@
+"""What the search keeps between runs: files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from calibration.wholefile import write_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+
+def write_arrays(file: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+    """Write `arrays` as .npz. Raises CannotCreate."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **dict(arrays))  # type: ignore[arg-type]
+    write_whole(file, buffer.getvalue())
+
+
+def read_arrays(file: Path) -> dict[str, NDArray[np.generic]] | None:
+    """Return what `write_arrays` wrote; None if it is not there or not whole."""
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return None

@@ -1,0 +1,1 @@
+"""Scripts that run in the converters' environments: they import neither agent nor calibration."""
