@@ -48,8 +48,9 @@ SCORE_PICTURES = 100
 """Most pictures that each candidate of the search is scored on."""
 QDQ_PICTURES = 32
 """The same of the Q/DQ form, which ONNX Runtime runs slowly."""
-MARGIN = 0.5
-"""The search aims this far from the floor to 1: it knows its pictures, and those of the measurement are new."""
+MARGIN = 0.8
+"""The search aims this far from the floor to 1: it knows its pictures, and those of the measurement are new. Of
+CenterNet, 28.8 mAP in float, agreement 0.973 was 22.5 mAP and 0.990 was 26.8."""
 
 
 @dataclass(frozen=True, slots=True)

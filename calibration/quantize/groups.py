@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from calibration.quantize.network import Network
 
 _MOVING = frozenset({"CONCATENATION", "RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS", "PACK"})
-_ELEMENT_COST, _MAC_COST = 1.0, 1.0 / 16
-"""How an operator's work counts: a value written against a multiplication, of which XNNPACK does many at once."""
+_ELEMENT_COST, _MAC_COST, _CROSSING_COST = 1.0, 1.0 / 16, 2.0
+"""How work counts: a value written, a multiplication, of which XNNPACK does many at once, a value converted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +70,17 @@ def int8_macs(network: Network, in_float: Iterable[int]) -> float:
 
 
 def work_of(network: Network, operators: Iterable[int]) -> float:
-    """Return how much work `operators` are, in values written; the same on every machine."""
+    """Return how much work it is to leave `operators` in float, in values written; the same on every machine.
+
+    Every tensor that goes from INT8 to float or back counts too.
+    """
+    kept = set(operators)
     total = 0.0
-    for n in set(operators):
-        operator = network.operators[n]
+    for n, operator in enumerate(network.operators):
         written = sum(network.tensors[tensor].size for tensor in operator.outputs)
-        total += _ELEMENT_COST * written + _MAC_COST * operator.macs
+        if n in kept:
+            total += _ELEMENT_COST * written + _MAC_COST * operator.macs
+        readers = {reader for tensor in operator.outputs for reader in network.consumers.get(tensor, ())}
+        if any((reader in kept) != (n in kept) for reader in readers):
+            total += _CROSSING_COST * written
     return total

@@ -39,6 +39,8 @@ _TRIAL = 4
 """So many of the most damaging groups are in float when the methods are compared again: the worst hide the rest."""
 _STEPS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 """How many of the most damaging groups are left in float, one after the other."""
+_BEGINNINGS = (2, 3, 4, 6, 8, 12, 16, 24)
+"""How many of the first operators are left in float, one after the other, until the floor is reached."""
 _DROPS = 8
 """Of so many of the groups in float it is tried whether they can be INT8 after all."""
 _PLATEAU, _PATIENCE = 0.004, 2
@@ -76,7 +78,9 @@ def search(
     first = ways[found.best_way(())]
     damages = layer_damages(network, first, probes, found.progress)
     order = [group for group, _ in damages]
-    found.climb(found.best_way(order[:_TRIAL]), order)
+    best = found.best_way(order[:_TRIAL])
+    found.begin(best)
+    found.climb(best, order)
     points = tuple(found.tried.points.values())
     return Curve(points, found.chosen(), tuple(LayerDamage(g.name, g.kind, damage) for g, damage in damages))
 
@@ -103,6 +107,16 @@ class _Search:
             scored[method] = self._leave(method, groups).accuracy
         good = max(scored.values()) - _LEVEL
         return next(method for method, accuracy in scored.items() if accuracy >= good)
+
+    def begin(self, method: Method) -> None:
+        """Leave the first operators in float: networks often lose most in their stem, and it is one island."""
+        lengths = [k for k in _BEGINNINGS if k <= len(self.network.operators)]
+        for n, k in enumerate(lengths):
+            self.progress("beginning in float", n, len(lengths))
+            kept = tail_of(self.network).union(range(k))
+            point = self._try(self.ways[method], kept, f"{method}, first {k} operators in float")
+            if point.accuracy >= self.floor:
+                break
 
     def climb(self, method: Method, order: Sequence[Group]) -> None:
         """Leave more and more groups in float until it does not get better, then close in on the floor."""
@@ -155,14 +169,19 @@ class _Search:
         return point
 
     def chosen(self) -> int:
-        """Return the number of the point to take.
+        """Return the number of the point to take; the plain one, the first, is there for comparison only.
 
-        By the work left in float, not by the measured times: these differ from run to run, and the same
-        pictures shall give the same network.
+        By the work left in float, then by accuracy, not by the measured times: these differ from run to run, and
+        the same pictures shall give the same network.
         """
         points = list(self.tried.points.values())
-        good = [n for n, point in enumerate(points) if point.accuracy >= self.floor]
-        if not good:
-            return max(range(len(points)), key=lambda n: points[n].accuracy)
         number = {operator.name: n for n, operator in enumerate(self.network.operators)}
-        return min(good, key=lambda n: work_of(self.network, [number[name] for name in points[n].float_ops]))
+        good = [n for n in range(1, len(points)) if points[n].accuracy >= self.floor]
+        if not good:
+            return max(range(1, len(points)), key=lambda n: points[n].accuracy)
+
+        def cost(n: int) -> tuple[float, float]:
+            kept = (number[name] for name in points[n].float_ops)
+            return work_of(self.network, kept), -points[n].accuracy
+
+        return min(good, key=cost)

@@ -97,12 +97,12 @@ def _percent(point: CurvePoint) -> float:
 
 
 def layer_plot(layers: Sequence[LayerError], unit: str) -> Markup:
-    """Damage of each operator in the network's order."""
+    """Damage of each operator the worst first."""
 
     def draw(axes: Axes) -> None:
-        damage = [layer.damage for layer in layers]
+        damage = sorted((layer.damage for layer in layers), reverse=True)
         axes.bar(range(len(layers)), damage, width=0.9, color=FLOAT)
-        axes.set_xlabel("operator, from input to output")
+        axes.set_xlabel("operators, the worst first")
         axes.set_ylabel(unit)
         axes.margins(x=0.01)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from markupsafe import Markup
 
-    from calibration.record import Report, Search
+    from calibration.record import LayerError, Report, Search
     from calibration.report.samples import Sample
 
 PAGE = "report.html"
@@ -52,8 +52,7 @@ def _search_plots(search: Search | None) -> dict[str, Markup]:
     return plots | ({"layers": layer_plot(search.layers, search.damage_unit)} if search.layers else {})
 
 
-def _worst(search: Search | None) -> list[tuple[int, str, str, float]]:
-    """Return place, kind, name and damage of the layers that cost most, the worst first."""
-    layers = enumerate(search.layers if search else ())
-    ranked = sorted(layers, key=lambda numbered: (-numbered[1].damage, numbered[0]))[:WORST_LAYERS]
-    return [(place, layer.kind, layer.name, layer.damage) for place, layer in ranked if layer.damage > 0]
+def _worst(search: Search | None) -> list[LayerError]:
+    """Return the layers that cost most, the worst first."""
+    harmful = [layer for layer in (search.layers if search else ()) if layer.damage > 0]
+    return sorted(harmful, key=lambda layer: -layer.damage)[:WORST_LAYERS]

@@ -95,6 +95,7 @@ def test_the_chosen_point_reaches_the_floor(curve: Curve) -> None:
     assert curve.point.int8_macs > 0.5
     assert curve.points[0].label == "plain"
     assert curve.points[0].int8_macs == 1.0
+    assert curve.chosen != 0
     assert len({point.file for point in curve.points}) == len(curve.points)
 
 
@@ -158,7 +159,7 @@ def test_a_floor_out_of_reach_gives_the_best_there_is(
 ) -> None:
     """The caller sees by its accuracy that it is below."""
     best = run(curve.point.file.parent, inputs, closeness, quantizer, floor=1.1)
-    assert best.point.accuracy == max(point.accuracy for point in best.points) < 1.1
+    assert best.point.accuracy == max(point.accuracy for point in best.points[1:]) < 1.1
 
 
 def test_an_operator_left_in_float_stays_float(

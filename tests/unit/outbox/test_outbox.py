@@ -325,7 +325,9 @@ def test_a_roll_names_what_is_on_disk_and_numbers_anew(tmp_path: Path) -> None:
         counts = outbox.counts()[Lane.P0]
         assert (counts.allocated, counts.confirmed, counts.queued) == (4, 4, 0)
         assert outbox.flush(5)
-        assert len(audit(tmp_path / "outbox.db").epochs) == 3, "empty epochs go, but for those that had messages"
+        assert len(audit(tmp_path / "outbox.db").epochs) == 3, (
+            "empty epochs go, but for those that had messages"
+        )
 
 
 def test_notes_outlive_the_run_in_the_order_they_were_given(tmp_path: Path) -> None:

@@ -56,3 +56,9 @@ def test_the_share_of_multiplications_in_int8() -> None:
 def test_more_operators_are_more_work() -> None:
     """Work grows with each operator, and counts none twice."""
     assert 0 < work_of(SILU, [1]) < work_of(SILU, [1, 0]) == work_of(SILU, [0, 1, 1])
+
+
+def test_going_to_float_and_back_is_work() -> None:
+    """One island of two neighbours costs less than the two apart."""
+    together, apart = work_of(SILU, [0, 1, 2]), work_of(SILU, [0, 2])
+    assert together - apart < work_of(SILU, [1])
