@@ -15,6 +15,7 @@ from calibration.bootstrap import Figure  # noqa: TC001 - msgspec reads it
 SCHEMA = 1
 REPORT = "report.json"
 Metric = Literal["agreement_ap50", "map", "map50", "top1"]
+SearchMetric = Literal["strict_agreement", "top1"]
 RobustnessMetric = Literal["map", "agreement_ap50", "top1", "top1_agreement"]
 
 
@@ -84,10 +85,13 @@ class LayerError(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 class Search(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The whole trade-off: every point tried, which was taken (an index), and the damage of each layer."""
+    """The whole trade-off: every point tried, which was taken (an index), and the damage of each layer.
 
-    metric: Metric
-    floor: float
+    `metric` is the search's own, `aim` what it counts as level with the best.
+    """
+
+    metric: SearchMetric
+    aim: float
     points: tuple[CurvePoint, ...]
     chosen: int
     layers: tuple[LayerError, ...] = ()

@@ -61,7 +61,6 @@ class Parts:
     quantizer: Environment
     golden: bytes
     seen: PictureSet
-    search_floor: float
 
     @property
     def tools(self) -> dict[str, str]:
@@ -198,8 +197,8 @@ def _result(bundle: Bundle, verdict: Verdict, metric: Metric, curve: Curve, fram
 def _search(parts: Parts, metric: Metric) -> Search:
     curve = parts.curve
     return Search(
-        metric=metric,
-        floor=parts.search_floor,
+        metric="top1" if metric == "top1" else "strict_agreement",
+        aim=curve.aim,
         points=tuple(
             CurvePoint(
                 label=point.label,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from agent.errors import BadData
 from calibration import topone
-from calibration.agreement import MIN_SCORE, agreement_ap50
+from calibration.agreement import MIN_SCORE, agreement_ap50, strict_agreement
 from calibration.inference import open_file
 from calibration.pictures import load_frame
 
@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from calibration.pictures import Picture
 
 
-def scorer(draft: Bundle, reference: Path, pictures: Sequence[Picture]) -> Callable[[Path], float]:
+def scorer(
+    draft: Bundle, reference: Path, pictures: Sequence[Picture], *, strict: bool = False
+) -> Callable[[Path], float]:
     """Return a function that says how far a model file agrees with `reference` on `pictures`, 0..1.
 
-    AP50 of a detector, the share of equal best labels of a classifier. Each picture is decoded once.
+    AP50 of a detector, or `strict` agreement; the share of equal best labels of a classifier.
     """
 
     @cache
@@ -33,7 +35,7 @@ def scorer(draft: Bundle, reference: Path, pictures: Sequence[Picture]) -> Calla
         return tuple(detections(draft, reference, pictures))
 
     def score(file: Path) -> float:
-        return _agreement(draft, expected(), detections(draft, file, pictures))
+        return _agreement(draft, expected(), detections(draft, file, pictures), strict=strict)
 
     return score
 
@@ -45,10 +47,14 @@ def detections(draft: Bundle, file: Path, pictures: Sequence[Picture]) -> list[D
         return [runner.detect(load_frame(picture), least) for picture in pictures]
 
 
-def _agreement(draft: Bundle, expected: Sequence[Detections], found: Sequence[Detections]) -> float:
+def _agreement(
+    draft: Bundle, expected: Sequence[Detections], found: Sequence[Detections], *, strict: bool
+) -> float:
     if draft.manifest.task == "classify":
         same = topone.same(expected, found)
         value = same.value if same else math.nan
+    elif strict:
+        value = strict_agreement(expected, found)
     else:
         value = agreement_ap50(expected, found, threshold=draft.manifest.decoder.score_threshold)
     if math.isnan(value):

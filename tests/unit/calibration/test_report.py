@@ -64,8 +64,8 @@ layer = st.builds(record.LayerError, name=name, kind=name, damage=st.floats(0, 1
 def searches(draw: st.DrawFn) -> record.Search:
     points = draw(st.lists(point, min_size=1, max_size=5).map(tuple))
     return record.Search(
-        metric="agreement_ap50",
-        floor=draw(share),
+        metric="strict_agreement",
+        aim=draw(share),
         points=points,
         chosen=draw(st.integers(0, len(points) - 1)),
         layers=draw(st.lists(layer, max_size=4).map(tuple)),
@@ -162,7 +162,7 @@ def full() -> record.Report:
         ),
         metric="agreement_ap50",
         floor=0.9,
-        search=record.Search(metric="agreement_ap50", floor=0.9, points=points, chosen=4, layers=layers),
+        search=record.Search(metric="strict_agreement", aim=0.9, points=points, chosen=4, layers=layers),
         histograms=(
             record.ScoreHistogram(
                 file="int8.tflite", edges=(0.0, 0.5, 1.0), reference=(9, 3), candidate=(8, 4)
@@ -221,7 +221,7 @@ def test_parts_that_do_not_fit_are_refused() -> None:
     """A chosen point that is not there, bins without counts, bounds that fall."""
     points = full().search.points  # type: ignore[union-attr]
     with pytest.raises(BadData, match="there are 5 points"):
-        record.Search(metric="map", floor=0.9, points=points, chosen=5)
+        record.Search(metric="strict_agreement", aim=0.9, points=points, chosen=5)
     with pytest.raises(BadData, match="one edge more than counts"):
         record.ScoreHistogram(file="a", edges=(0, 1), reference=(1, 2), candidate=(1,))
     with pytest.raises(BadData, match="must rise"):
