@@ -31,13 +31,14 @@ _MOST_LABELS = 10
 def open_model(path: Path, *, threads: int, trust: Trust = NOBODY) -> tuple[Bundle, Engine]:
     """Load the bundle `path`, open an engine for it and try it out: the model is sound, or this raises.
 
-    Raises InputMissing, BadData (also for a model below its floor) or ServiceAway. The engine is the caller's to
-    close.
+    Raises InputMissing, BadData (also for a model below its floor), NotPermitted or ServiceAway. The engine is
+    the caller's to close.
     """
     bundle = load_bundle(path, trust)
     artifact = bundle.artifact("tflite")
     bundle.check_floor(artifact)
-    engine = open_engine(bundle.file(artifact), precision=artifact.precision, threads=threads)
+    file, precision = bundle.file(artifact), artifact.precision
+    engine = open_engine(file, precision=precision, threads=threads, sha256=artifact.sha256)
     try:
         try_out(bundle, engine)
     except BaseException:

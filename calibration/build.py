@@ -6,19 +6,20 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agent import __version__
 from agent.backends import open_engine
 from agent.bundle.files import digest_of
 from agent.bundle.golden import dump_golden
 from agent.bundle.writing import check_free
 from calibration.building.apart import check_apart
 from calibration.building.draft import read_draft
-from calibration.building.finishing import Finished, finish
+from calibration.building.finishing import Finished, check_enough, finish
 from calibration.building.fitting import check_fit
 from calibration.building.floatnet import Origin, float_network
 from calibration.building.golden import make_golden, pixels_of
 from calibration.building.onnxparts import onnx_parts
 from calibration.building.reporting import Parts
-from calibration.building.scoring import scorer
+from calibration.building.scoring import measured_by, scorer
 from calibration.building.workfolder import WorkFolder, digest
 from calibration.environments import environment
 from calibration.footage import Footage
@@ -48,6 +49,8 @@ SCORE_PICTURES = 100
 """Most pictures that each candidate of the search is scored on."""
 QDQ_PICTURES = 32
 """The same of the Q/DQ form, which ONNX Runtime runs slowly."""
+SEARCH_MARGIN = 0.2
+"""The search aims this far from the floor to 1: it knows its pictures, and those of the measurement are new."""
 MARGIN = 0.8
 """The Q/DQ form aims this far from the floor to 1: its pictures are known, and those of the measurement are new."""
 
@@ -75,15 +78,19 @@ def build(order: Order, progress: Progress) -> Finished:
     `progress` is told what is being done, how far it is, and of how much (0: unknown). `order.out` appears whole
     when the INT8 .tflite reaches the floor on pictures it never saw, or not at all. Raises AgentError.
     """
-
-    def say(what: str) -> None:
-        progress(what, 0, 0)
-
     check_free(order.out)
     draft = read_draft(order.manifest, size=order.size, floor=order.floor)
     if order.held_out:
         check_apart(order.clips, order.held_out)
     work = WorkFolder(order.work)
+    with work.alone():
+        return _built(order, draft, work, progress)
+
+
+def _built(order: Order, draft: Bundle, work: WorkFolder, progress: Progress) -> Finished:
+    def say(what: str) -> None:
+        progress(what, 0, 0)
+
     pictures = open_pictures(order.clips, work=work.path, count=order.count, progress=progress)
     seen = pictures if order.held_out else pictures.part("calibrate")
     footage = Footage(order.held_out or pictures.folder, order.count)
@@ -94,13 +101,15 @@ def build(order: Order, progress: Progress) -> Finished:
             say("trying the manifest on some pictures")
             check_fit(draft, engine, list(pixels_of(draft.manifest, spread(seen, FIT_PICTURES))))
         golden = dump_golden(make_golden(draft.manifest, engine, seen.pictures))
+    check_enough(draft, network.tflite, footage)
     quantizer = environment("quantizer", python=order.python, progress=say)
     floor = draft.manifest.accuracy.floor
     aim = floor + MARGIN * (1 - floor)
-    curve = _int8(draft, network.tflite, seen, quantizer, work, progress)
+    search_aim = floor + SEARCH_MARGIN * (1 - floor)
+    curve = _int8(draft, network.tflite, seen, search_aim, quantizer, work, progress)
     scored = spread(seen, QDQ_PICTURES)
     forms = onnx_parts(network.onnx, draft, seen.pictures, scored, aim, work, say)
-    parts = Parts(order.model, network, forms, curve, quantizer, golden, seen)
+    parts = Parts(order.model, network, forms, curve, quantizer, golden, seen, search_aim)
     return finish(order.out, draft, parts, footage, work.path, lambda done: progress("measuring", done, 0))
 
 
@@ -114,13 +123,15 @@ def _int8(
     draft: Bundle,
     tflite: Path,
     seen: PictureSet,
+    floor: float,
     quantizer: Environment,
     work: WorkFolder,
     progress: Progress,
 ) -> Curve:
     """Return the trade-off of the INT8 network, searched on the pictures `seen`."""
     manifest = draft.manifest
-    key = digest([digest_of(tflite), repr(manifest.input), repr(manifest.decoder), seen.digest])
+    key = digest([__version__, digest_of(tflite), repr(manifest.input), seen.digest])
+    searched = digest([key, measured_by(draft), quantizer.versions])
     statistics = calibrate(
         tflite,
         float_inputs(draft, seen.pictures, "nhwc"),
@@ -131,9 +142,10 @@ def _int8(
     return search(
         tflite,
         statistics,
-        scorer(draft, tflite, spread(seen, SCORE_PICTURES), strict=True),
+        scorer(draft, tflite, spread(seen, SCORE_PICTURES), decisions=True),
+        floor=floor,
         probes=list(float_inputs(draft, spread(seen, PROBES), "nhwc")),
-        work=work.path / f"int8-{key[:16]}",
+        work=work.path / f"int8-{searched[:16]}",
         environment=quantizer,
         input_range=_input_range(manifest.input),
         progress=progress,

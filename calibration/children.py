@@ -1,4 +1,4 @@
-"""Other programs, run to their end: they never outlive this process, and what they say is kept for the error."""
+"""Other programs, run to their end, with all that they start; what they say is kept for the error."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import logging
 import os
 import signal
 import subprocess
+import tempfile
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +40,11 @@ class Done:
 
 
 def run_child(command: Sequence[object]) -> Done:
-    """Run `command` to its end. It dies with this process; an interrupt ends both."""
+    """Run `command` to its end; what it has started and left behind is killed then.
+
+    An exception that comes meanwhile (Ctrl-C) kills both. It also dies with this process; only SIGKILL of this
+    process leaves what it has started itself.
+    """
     words = [str(word) for word in command]
     log.info("running %s", " ".join(words))
     parent = os.getpid()
@@ -49,21 +54,31 @@ def run_child(command: Sequence[object]) -> Done:
         if os.getppid() != parent:  # gone before the line above
             os._exit(1)
 
-    with subprocess.Popen(  # noqa: S603 - our own tools
-        words,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-        preexec_fn=die_with_parent,
-    ) as child:
+    with (
+        tempfile.TemporaryFile(
+            "w+", encoding="utf-8", errors="replace"
+        ) as out,  # a pipe would wait for heirs
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors,
+        subprocess.Popen(  # noqa: S603 - our own tools
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=errors,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        ) as child,
+    ):
         try:
-            out, errors = child.communicate()
-        except BaseException:
-            child.kill()
-            raise
-    for line in errors.splitlines():
+            os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        finally:
+            os.killpg(child.pid, signal.SIGKILL)  # not yet reaped: the group is still its own
+        code = child.wait()
+        done = Done(code, *(_all_of(file) for file in (out, errors)))
+    for line in done.errors.splitlines():
         log.info("%s", line)
-    return Done(child.returncode, out, errors)
+    return done
+
+
+def _all_of(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -54,7 +54,7 @@ class _Category(msgspec.Struct, frozen=True):
 class _Box(msgspec.Struct, frozen=True):
     image_id: int
     category_id: int
-    bbox: list[float]
+    bbox: Annotated[list[float], msgspec.Meta(min_length=4, max_length=4)]
     area: float | None = None
     iscrowd: int = 0
 

@@ -61,7 +61,7 @@ class Side(msgspec.Struct, frozen=True):
 class Comparison(msgspec.Struct, frozen=True):
     """Both, and how they relate. `speed` is how many times faster B is than A, a frame of each in turn.
 
-    `a_in_b` is how far B finds what A finds (AP50, or top-1 for classifiers), `b_in_a` the other way round,
+    `a_in_b` is how far B finds what A finds (agreement, or top-1 for classifiers), `b_in_a` the other way round,
     over the labels that both have. `worst` are the frames where they disagree most: how many boxes only one
     of them has.
     """

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from calibration import topone
-from calibration.agreement import agreement_matches
+from calibration.agreement import agreement_statistic
 from calibration.bootstrap import Figure, figure
 from calibration.coco import coco_matches, read_labels
 from calibration.flicker import Moment, flicker, label_flips, score_shift
@@ -69,7 +69,7 @@ def scene_of(bundle: Bundle, moments: Sequence[Moment], labels: Path | None) -> 
 def figures(bundle: Bundle, scene: Scene, reference: Found | None, found: Found) -> dict[str, Figure]:
     """Return all figures of `found` that can be had, by name; `reference` is None where there is none.
 
-    "agreement_ap50", "score_shift", "label_flips", "flicker", "map", "map50" of a detector;
+    "agreement", "score_shift", "label_flips", "flicker", "map", "map50" of a detector;
     "top1_agreement", "score_shift", "flicker", "top1" of a classifier.
     """
     classify = bundle.manifest.task == "classify"
@@ -85,7 +85,7 @@ def figures(bundle: Bundle, scene: Scene, reference: Found | None, found: Found)
         }
     else:
         compared = {
-            "agreement_ap50": agreement(reference, found, threshold=threshold),
+            "agreement": agreement(reference, found, threshold=threshold),
             "score_shift": score_shift(reference, found, threshold=threshold),
             "label_flips": label_flips(reference, found, threshold=threshold),
         }
@@ -93,10 +93,10 @@ def figures(bundle: Bundle, scene: Scene, reference: Found | None, found: Found)
 
 
 def agreement(reference: Found, found: Found, *, threshold: float) -> Figure | None:
-    """Return the agreement AP50 with its interval; None when the reference found fewer than MIN_OBJECTS."""
+    """Return the agreement with its interval; None when the reference found fewer than MIN_OBJECTS."""
     if sum(int((frame.score >= threshold).sum()) for frame in reference) < MIN_OBJECTS:
         return None
-    return _precision(agreement_matches(reference, found, threshold=threshold))
+    return figure(agreement_statistic(reference, found, threshold=threshold), len(reference))
 
 
 def _detector_alone(bundle: Bundle, scene: Scene, found: Found) -> dict[str, Figure | None]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from calibration.agreement import DOUBTFUL
 from calibration.bootstrap import Figure, share
+from calibration.pairs import overlaps, pairs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +25,9 @@ NEXT_PLACE_IOU = 0.3
 """One object's boxes on two frames in a row: it may have moved."""
 NEXT_S = 0.5
 """Frames of a clip that are farther apart say nothing about flicker."""
+
+MIN_STEPS = 20
+"""Steps from a frame to the next; fewer say nothing about flicker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +61,16 @@ def label_flips(
 def flicker(frames: Sequence[Detections], moments: Sequence[Moment], *, threshold: float) -> Figure | None:
     """Return which share of boxes has no partner in the frame before or after it.
 
-    Only frames in a row of one clip, NEXT_S apart at most, are looked at; None when there are none.
+    Only frames in a row of one clip, NEXT_S apart at most, are looked at; None when there are fewer than MIN_STEPS.
     """
     alone, boxes = [], []
     for i, j in itertools.pairwise(range(len(frames))):
         if moments[i].clip == moments[j].clip and 0 < moments[j].pts_s - moments[i].pts_s <= NEXT_S:
             before, after = sure(frames[i], threshold), sure(frames[j], threshold)
-            pairs = len(_partners(before, after, NEXT_PLACE_IOU))
+            paired = len(pairs(before, after, NEXT_PLACE_IOU))
             boxes.append(float(len(before) + len(after)))
-            alone.append(boxes[-1] - 2 * pairs)
-    return share(np.array(alone), np.array(boxes))
+            alone.append(boxes[-1] - 2 * paired)
+    return share(np.array(alone), np.array(boxes)) if len(boxes) >= MIN_STEPS else None
 
 
 def sure(found: Detections, threshold: float) -> Detections:
@@ -75,8 +79,8 @@ def sure(found: Detections, threshold: float) -> Detections:
 
 
 def _shifts(reference: Detections, candidate: Detections) -> NDArray[np.float64]:
-    pairs = _partners(reference, sure(candidate, DOUBTFUL), SAME_PLACE_IOU)
-    return np.array([float(candidate.score[j] - reference.score[i]) for i, j in pairs], np.float64)
+    same = pairs(reference, sure(candidate, DOUBTFUL), SAME_PLACE_IOU)
+    return np.array([float(candidate.score[j] - reference.score[i]) for i, j in same], np.float64)
 
 
 def _flips(reference: Detections, candidate: Detections) -> tuple[int, int]:
@@ -85,25 +89,3 @@ def _flips(reference: Detections, candidate: Detections) -> tuple[int, int]:
     same = reference.class_id[:, None] == sure(candidate, DOUBTFUL).class_id
     there = place.any(axis=1)
     return int((there & ~(place & same).any(axis=1)).sum()), int(there.sum())
-
-
-def _partners(a: Detections, b: Detections, least_iou: float) -> list[tuple[int, int]]:
-    """Return pairs of boxes of one class, each box once: the best of `a` choose first, what overlaps most."""
-    overlap = overlaps(a.xyxy, b.xyxy) * (a.class_id[:, None] == b.class_id)
-    pairs = []
-    for i in np.argsort(-a.score, kind="stable"):
-        j = int(overlap[i].argmax()) if len(b) else 0
-        if len(b) and overlap[i, j] >= least_iou:
-            pairs.append((int(i), j))
-            overlap[:, j] = 0
-    return pairs
-
-
-def overlaps(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the IoU of each box of `a` (n, 4) with each of `b` (m, 4): (n, m)."""
-    low, high = np.maximum(a[:, None, :2], b[:, :2]), np.minimum(a[:, None, 2:], b[:, 2:])
-    common = np.clip(high - low, 0, None).prod(axis=2, dtype=np.float64)
-    area_a, area_b = ((box[:, 2:] - box[:, :2]).prod(axis=1, dtype=np.float64) for box in (a, b))
-    union = area_a[:, None] + area_b - common
-    iou: NDArray[np.float64] = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
-    return iou

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Picture", "PictureSet", "load_frame", "open_pictures"]
 
-_SELECTION = 1
-"""Goes up with every change of what is chosen, so that no set of an older choice is found again."""
+_SELECTION = 2
+"""Goes up with every change of what is chosen or recorded, so that no older set is found again."""
 
 
 def open_pictures(

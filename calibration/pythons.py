@@ -41,7 +41,7 @@ def find_python(given: Path | None = None) -> Interpreter:
     """Return `given`, else the first suitable Python of this machine. Raises InputMissing."""
     if given is not None:
         found = _asked(given)
-        if found is None:
+        if found is None or not found.version:
             raise InputMissing("no Python", seen=given, fix="give the path of a Python 3.12 program")
         if not _suitable(found):
             raise InputMissing(f"{given} can't run the converters", seen=f"Python {found.version}", fix=FIX)

@@ -14,8 +14,8 @@ from calibration.bootstrap import Figure  # noqa: TC001 - msgspec reads it
 
 SCHEMA = 1
 REPORT = "report.json"
-Metric = Literal["agreement_ap50", "map", "map50", "top1"]
-SearchMetric = Literal["strict_agreement", "top1"]
+Metric = Literal["agreement", "map", "map50", "top1"]
+SearchMetric = Literal["f1", "top1"]
 RobustnessMetric = Literal["map", "agreement_ap50", "top1", "top1_agreement"]
 
 
@@ -87,11 +87,11 @@ class LayerError(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 class Search(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole trade-off: every point tried, which was taken (an index), and the damage of each layer.
 
-    `metric` is the search's own, `aim` what it counts as level with the best.
+    `metric` is the search's own, and `floor` its aim in that.
     """
 
     metric: SearchMetric
-    aim: float
+    floor: float
     points: tuple[CurvePoint, ...]
     chosen: int
     layers: tuple[LayerError, ...] = ()

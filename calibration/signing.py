@@ -1,4 +1,7 @@
-"""Bundles signed: `model.toml.minisig` beside the manifest, which holds the hash of every other file."""
+"""Bundles signed: `model.toml.minisig` beside the manifest, which holds the hash of all that the agent reads.
+
+That is weights, labels, anchors and golden. What else lies there is for people and is not signed: report, licence.
+"""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _COLOUR = {"passed": "green", "reference": "default", "unmeasured": "yellow", "below": "red", "broken": "red"}
 WORDS = {
-    "agreement_ap50": "AP50 with reference",
+    "agreement": "agreement",
     "top1_agreement": "top-1 with reference",
     "score_shift": "score shift",
     "label_flips": "label flips",

@@ -10,7 +10,7 @@ import numpy as np
 
 from agent.errors import BadData, InputMissing
 from calibration.bootstrap import Figure, share
-from calibration.flicker import NEXT_S, Moment
+from calibration.flicker import MIN_STEPS, NEXT_S, Moment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,13 +47,16 @@ def score_shift(reference: Sequence[Detections], candidate: Sequence[Detections]
 
 
 def flicker(frames: Sequence[Detections], moments: Sequence[Moment]) -> Figure | None:
-    """Return how often the best label of a clip changes from one frame to the next, NEXT_S apart at most."""
+    """Return how often the best label of a clip changes from one frame to the next, NEXT_S apart at most.
+
+    None when there are fewer than MIN_STEPS.
+    """
     changes = [
         float(best(frames[i]) != best(frames[j]))
         for i, j in itertools.pairwise(range(len(frames)))
         if moments[i].clip == moments[j].clip and 0 < moments[j].pts_s - moments[i].pts_s <= NEXT_S
     ]
-    return share(np.array(changes), np.ones(len(changes)))
+    return share(np.array(changes), np.ones(len(changes))) if len(changes) >= MIN_STEPS else None
 
 
 def check_labels(path: Path) -> dict[str, str] | None:

@@ -8,7 +8,7 @@ import msgspec
 
 from agent.bundle import MANIFEST, Accuracy
 from agent.bundle.manifest import dump_manifest
-from agent.errors import UsageError
+from agent.errors import AgentError, UsageError
 from calibration.bootstrap import Figure  # noqa: TC001 - msgspec reads the annotations
 from calibration.wholefile import write_whole
 
@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 State = Literal["reference", "passed", "below", "unmeasured", "broken"]
 DEFAULT_FLOOR = 0.90
 """Of agreement with the reference, where the manifest has no floor; see README for what it tells apart."""
+IN_MANIFEST = {"agreement": "agreement_ap50", "top1_agreement": "top1"}
+"""The manifest's words for figures that are called otherwise here; its `agreement_ap50` is from before F1 counted."""
+_DIGITS = 4
 EXIT_PASSED, EXIT_FAULT, EXIT_UNMEASURED = 0, 1, 3
+
+
+class Unmeasured(AgentError):
+    """There is too little to say anything about accuracy, good or bad."""
+
+    exit_code = EXIT_UNMEASURED
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -61,20 +70,35 @@ class Verification(msgspec.Struct, frozen=True):
         return {"passed": EXIT_PASSED, "fault": EXIT_FAULT, "unmeasured": EXIT_UNMEASURED}[self.state]
 
 
-def held_to(bundle: Bundle, *, judged: bool, labels: bool, floor: float | None) -> tuple[str, float]:
-    """Return the figure that decides and its floor, 0 where there is none.
+def held_to(bundle: Bundle, *, judged: bool, labels: bool, floor: float | None) -> tuple[str, float | None]:
+    """Return the figure that decides and its floor, as rounded as its value will be; None where there is none.
 
     `judged` says that there is a reference. A classifier must agree with it; without one, its accuracy on
-    `labels` counts. A detector must agree with it too, unless its manifest's metric is "map". Agreement has a
-    floor even if the manifest says 0.
+    `labels` counts. A detector must agree with it too, unless its manifest's metric is "map". `floor` replaces
+    the manifest's, where 0 says that it has none; agreement then has DEFAULT_FLOOR.
     """
     accuracy = bundle.manifest.accuracy
-    least = accuracy.floor if floor is None else floor
     if accuracy.metric == "map":
-        return "map", least
-    if bundle.manifest.task == "classify":
-        return ("top1", least) if labels and not judged else ("top1_agreement", least or DEFAULT_FLOOR)
-    return "agreement_ap50", least or DEFAULT_FLOOR
+        metric = "map"
+    elif bundle.manifest.task == "classify":
+        metric = "top1" if labels and not judged else "top1_agreement"
+    else:
+        metric = "agreement"
+    default = None if metric in ("map", "top1") else DEFAULT_FLOOR
+    least = (accuracy.floor or default) if floor is None else floor
+    return metric, None if least is None else rounded(least)
+
+
+def rounded(value: float) -> float:
+    """Return a figure or floor as a manifest keeps it: rounded before they are compared, one never contradicts."""
+    return round(value, _DIGITS)
+
+
+def check_may_change(bundle: Bundle) -> None:
+    """Raise UsageError for a bundle whose manifest must not change."""
+    if bundle.origin.kind != "unsigned":
+        fix = "make a copy without model.toml.minisig, update that and sign it"
+        raise UsageError("--update would break the bundle's origin", seen=bundle.origin.text, fix=fix)
 
 
 def update(bundle: Bundle, verification: Verification) -> None:
@@ -82,17 +106,18 @@ def update(bundle: Bundle, verification: Verification) -> None:
 
     Raises UsageError for a bundle whose manifest must not change, CannotCreate.
     """
-    if bundle.origin.kind != "unsigned":
-        fix = "make a copy without model.toml.minisig, update that and sign it"
-        raise UsageError("--update would break the bundle's origin", seen=bundle.origin.text, fix=fix)
+    check_may_change(bundle)
     values = {verdict.file: verdict.value for verdict in verification.artifacts}
     artifacts = tuple(
         msgspec.structs.replace(each, value=values[each.file]) for each in bundle.manifest.artifact
     )
     measured = any(value is not None for value in values.values())
-    metric = {"top1_agreement": "top1"}.get(verification.metric, verification.metric)
     accuracy = msgspec.convert(
-        {"metric": metric, "floor": verification.floor, "state": "measured" if measured else "unmeasured"},
+        {
+            "metric": IN_MANIFEST.get(verification.metric, verification.metric),
+            "floor": verification.floor,
+            "state": "measured" if measured else "unmeasured",
+        },
         Accuracy,
     )
     changed = msgspec.structs.replace(bundle.manifest, accuracy=accuracy, artifact=artifacts)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from agent.errors import BadData
+from agent.errors import BadData, InputMissing
 from calibration.contender import Contender, see_all
 from calibration.figures import MIN_OBJECTS, MIN_SCORE, Scene, check_labels, figures, scene_of
 from calibration.inference import open_file, open_runner
-from calibration.verdict import Verdict, Verification, held_to
+from calibration.verdict import Verdict, Verification, held_to, rounded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -65,14 +65,15 @@ def measure(
         for contender in everyone:
             contender.close()
     scene = scene_of(bundle, moments, labels)
-    held = held_to(bundle, judged=judge is not None, labels=labels is not None, floor=floor)
+    metric, least = held = held_to(bundle, judged=judge is not None, labels=labels is not None, floor=floor)
     verdicts = [
         _verdict(bundle, scene, held, *pair, judge) for pair in zip(artifacts, contenders, strict=True)
     ]
     verification = Verification(
         bundle.manifest.name,
         bundle.manifest.version,
-        *held,
+        metric,
+        least or 0.0,
         judge.name if judge else None,
         len(moments),
         len({moment.clip for moment in moments}),
@@ -98,6 +99,8 @@ def _judge(
     """Return whom all must agree with: the one of `contenders` that is the bundle's own, or `reference`."""
     if reference is None:
         return next((each for each in contenders if own and each.name == own.file), None)
+    if not reference.is_file():
+        raise InputMissing("no such file", seen=reference, fix="check --reference")
     judge = Contender(
         reference.name, lambda: open_file(bundle, reference, precision="reference", threads=threads)
     )
@@ -109,7 +112,7 @@ def _judge(
 def _verdict(
     bundle: Bundle,
     scene: Scene,
-    held: tuple[str, float],
+    held: tuple[str, float | None],
     artifact: Artifact,
     contender: Contender,
     judge: Contender | None,
@@ -125,12 +128,12 @@ def _verdict(
         return Verdict(*about, "reference", 1.0, figures=seen)
     if metric not in seen:
         return Verdict(*about, "unmeasured", reason=_why_unmeasured(metric, judge), figures=seen)
-    if floor == 0:
+    if floor is None:
         return Verdict(*about, "unmeasured", reason=f"{metric} has no floor: give --floor", figures=seen)
-    value = seen[metric].value
+    value = rounded(seen[metric].value)
     if value >= floor:
         return Verdict(*about, "passed", value, figures=seen)
-    return Verdict(*about, "below", value, f"{metric} {value:.3f} is below {floor:g}", seen)
+    return Verdict(*about, "below", value, f"{metric} {value:g} is below {floor:g}", seen)
 
 
 def _why_unmeasured(metric: str, judge: Contender | None) -> str:

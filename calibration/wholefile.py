@@ -49,3 +49,14 @@ def _sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def ready_folder(folder: Path) -> None:
+    """Make `folder`, before hours of work whose result goes there. Raises CannotCreate."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise CannotCreate("not a folder", seen=folder, fix="name a folder, new or not") from None
+    except OSError as error:
+        fix = "choose a place that can be written"
+        raise CannotCreate(f"can't make {folder}", seen=error.strerror, fix=fix) from None

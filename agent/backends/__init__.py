@@ -39,8 +39,11 @@ class Engine(Protocol):
         ...
 
 
-def open_engine(artifact: Path, *, precision: str, threads: int) -> Engine:
-    """Open `artifact` with the first backend that can run it. Raises InputMissing, BadData or ServiceAway."""
+def open_engine(artifact: Path, *, precision: str, threads: int, sha256: str | None = None) -> Engine:
+    """Open `artifact` with the first backend that can run it; with `sha256` only if what runs has that hash.
+
+    Raises InputMissing, BadData, NotPermitted or ServiceAway.
+    """
     from agent.backends.tflite import TFLiteEngine
 
-    return TFLiteEngine(artifact, precision=precision, threads=threads)
+    return TFLiteEngine(artifact, precision=precision, threads=threads, sha256=sha256)

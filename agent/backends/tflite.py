@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agent.errors import BadData, InputMissing, ServiceAway
+from agent.bundle.files import read_weights
+from agent.errors import BadData, ServiceAway
 from agent.messages import EngineInfo, TensorSpec
 
 if TYPE_CHECKING:
@@ -26,14 +27,15 @@ log = logging.getLogger(__name__)
 class TFLiteEngine:
     """One .tflite network on `threads` CPU threads.
 
-    Raises InputMissing without the file, BadData when the runtime refuses it, ServiceAway without a runtime.
+    The file is read once: the bytes that have `sha256`, if one is given, are those that run.
+    Raises InputMissing without the file, BadData when the runtime refuses it or it has another hash,
+    NotPermitted when it can't be read, ServiceAway without a runtime.
     """
 
-    def __init__(self, artifact: Path, *, precision: str, threads: int) -> None:
-        if not artifact.is_file():
-            raise InputMissing("model file", seen=artifact, fix="check the path")
+    def __init__(self, artifact: Path, *, precision: str, threads: int, sha256: str | None = None) -> None:
+        content = read_weights(artifact, sha256)
         runtime, name = _runtime()
-        self._interpreter = _load(runtime, artifact, threads)
+        self._interpreter = _load(runtime, artifact.name, content, threads)
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         if len(inputs) != 1:
             raise BadData("model inputs", seen=len(inputs), fix="one image input is what the agent feeds")
@@ -99,16 +101,16 @@ def _runtime() -> tuple[ModuleType, str]:
     return interpreter, "litert"
 
 
-def _load(runtime: ModuleType, artifact: Path, threads: int) -> Any:
+def _load(runtime: ModuleType, name: str, content: bytes, threads: int) -> Any:
     """Build the interpreter; the runtime's own chatter on stderr becomes part of the error, or is dropped."""
     with _native_stderr() as chatter:
         try:
-            interpreter = runtime.Interpreter(model_path=str(artifact), num_threads=threads)
+            interpreter = runtime.Interpreter(model_content=content, num_threads=threads)
             interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             reason = _first_line(error) or _first_line(chatter())
             raise BadData(
-                f"{artifact.name} can't be loaded by the runtime",
+                f"{name} can't be loaded by the runtime",
                 seen=reason,
                 fix="convert it again, or use another model",
             ) from error

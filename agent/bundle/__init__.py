@@ -10,6 +10,7 @@ from agent.bundle.files import (
     check_size,
     digest_of,
     inside,
+    is_there,
     read_anchors,
     read_file,
     read_labels,
@@ -107,9 +108,10 @@ def load_bundle(path: Path, trust: Trust = NOBODY) -> Bundle:
 
     Before anything is parsed, the manifest's bytes are checked against its signature and `trust`; the rest is
     held to the manifest. Only `golden` is checked when it is asked for.
-    Raises InputMissing for what is not there, BadData for what is not as the manifest says or not trusted.
+    Raises InputMissing for what is not there, BadData for what is not as the manifest says or not trusted,
+    NotPermitted for what can't be read.
     """
-    if not path.exists():
+    if not is_there(path):
         raise InputMissing(
             "model bundle not found", seen=path, fix="give the directory that holds model.toml"
         )

@@ -39,16 +39,36 @@ def read_file(path: Path, name: str, *, sha256: str | None = None, most_bytes: i
 def inside(path: Path, name: str) -> Path:
     """Return `path / name`, a regular file that does not lead out of `path` by a link.
 
-    Raises InputMissing, BadData.
+    Raises InputMissing, BadData, NotPermitted.
     """
     file = path / name
-    if not file.exists():
+    if not is_there(file):
         raise InputMissing("model file not found", seen=file, fix="put it there or correct the name")
     if not file.resolve().is_relative_to(path.resolve()):
         raise BadData("model file is a link out of its directory", seen=file, fix="put the file itself there")
     if not file.is_file():
         raise BadData("model file is not a regular file", seen=file, fix="put the file itself there")
     return file
+
+
+def is_there(path: Path) -> bool:
+    """Tell whether `path` is there. Raises NotPermitted if it can't be looked at, or can't be a path."""
+    try:
+        return path.exists()
+    except OSError as error:
+        fix = "check the path, and make its directory readable for this user"
+        raise NotPermitted(f"can't look at {path}", seen=error.strerror, fix=fix) from None
+
+
+def read_weights(file: Path, sha256: str | None = None) -> bytes:
+    """Return what `file` holds; with `sha256` only if it is that. Raises InputMissing, BadData, NotPermitted."""
+    if not file.is_file():
+        raise InputMissing("model file", seen=file, fix="check the path")
+    with _opened(file) as stream:
+        raw = stream.read()
+    if sha256 is not None:
+        check_digest(file, hashlib.sha256(raw).hexdigest(), sha256)
+    return raw
 
 
 def read_labels(path: Path, manifest: Manifest) -> tuple[str, ...]:
@@ -79,7 +99,7 @@ def read_anchors(path: Path, decoder: DecoderSpec) -> NDArray[np.float32] | None
     raw = read_file(path, decoder.anchors, sha256=decoder.anchors_sha256)
     try:
         anchors = np.load(io.BytesIO(raw), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    except Exception as error:  # noqa: BLE001 - of damaged bytes NumPy raises a dozen kinds, MemoryError too
         raise BadData(
             f"{file} is no .npy of numbers", seen=error, fix="save float32 (n, 4) with numpy.save"
         ) from None

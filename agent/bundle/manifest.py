@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from agent.errors import BadData
-from agent.strict import dump_toml, parse_toml, shown, to_struct
+from agent.strict import dump_toml, parse_toml, shorten, shown, to_struct
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +17,8 @@ Task = Literal["detect", "classify", "clip"]
 Family = Literal["yolox", "yolo", "yolo_e2e", "ssd_postprocess", "ssd", "centernet", "classification"]
 Format = Literal["tflite", "onnx"]
 Precision = Literal["fp32", "fp16", "int8"]
+_MOST_NAME_BYTES = 255
+"""NAME_MAX of Linux."""
 _PREFERENCE = ("int8", "fp16", "fp32")
 
 
@@ -189,3 +191,5 @@ def _plain(name: str, file: str) -> None:
     """Refuse what is not the name of a file right in the bundle: paths, `..`, hidden and empty names."""
     if not file or file.startswith(".") or not file.isprintable() or any(c in file for c in "/\\:"):
         raise BadData(name, seen=repr(file), fix="must be a plain file name in the bundle")
+    if len(file.encode()) > _MOST_NAME_BYTES:
+        raise BadData(name, seen=shorten(file, 40), fix=f"a file name has at most {_MOST_NAME_BYTES} bytes")

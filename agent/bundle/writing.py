@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import os
 import secrets
 import shutil
@@ -27,6 +28,8 @@ def write_bundle(out_dir: Path, manifest: Manifest, files: Mapping[str, Path | b
     and what `load_bundle` does.
     """
     check_free(out_dir)
+    for left in out_dir.parent.glob(f".{glob.escape(out_dir.name)}.????????.part"):  # of one that was killed
+        shutil.rmtree(left, ignore_errors=True)
     part = out_dir.parent / f".{out_dir.name}.{secrets.token_hex(4)}.part"
     try:
         out_dir.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +55,9 @@ def write_bundle(out_dir: Path, manifest: Manifest, files: Mapping[str, Path | b
 
 
 def check_free(out_dir: Path) -> None:
-    """Raise CannotCreate unless `out_dir` is an empty directory, or nothing yet."""
+    """Raise CannotCreate unless `out_dir` is an empty directory, or nothing yet, and has a name to give."""
+    if out_dir.name in {"", ".."}:
+        raise CannotCreate("a bundle can't take the place of", seen=out_dir, fix="name a new directory")
     if out_dir.is_symlink() or (out_dir.exists() and not out_dir.is_dir()):
         raise CannotCreate("the bundle's place is taken", seen=out_dir, fix="give a new directory")
     try:

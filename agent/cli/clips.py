@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from agent.cli.common import DEFAULT_CONFIG, FILE, make_console, reader_may_leave
 from agent.cli.units import seconds, size_bytes
@@ -79,6 +80,11 @@ def clips_record(
 
     from agent.recording.recording import record
 
+    chosen = click.get_current_context().get_parameter_source("config")
+    if source is not None and chosen is ParameterSource.COMMANDLINE:
+        raise UsageError(
+            "--source and --config", seen="both", fix="give one: --config records all its cameras"
+        )
     cameras = _of_config(config) if source is None else [_of_source(camera, source)]
     found = record(cameras, out, for_s=for_s, quota_bytes=quota_bytes, patient=source is None)
     if as_json:

@@ -87,7 +87,7 @@ class Shelf:
     def clips(self) -> list[Stored]:
         """Return what lies there, the oldest first. Raises IOFault."""
         try:
-            found = [parse_name(path.name, path.stat().st_size) for path in self.folder.iterdir()]
+            found = [_stored(path) for path in self.folder.iterdir()]
         except OSError as error:
             raise _fault(self.folder, error) from None
         return sorted((clip for clip in found if clip is not None), key=lambda clip: clip.name)
@@ -124,6 +124,14 @@ class Shelf:
             part.rename(self.folder / name)
         finally:
             part.unlink(missing_ok=True)
+
+
+def _stored(path: Path) -> Stored | None:
+    """Return the clip `path`, None for what is no clip or was taken away just now. Links are not followed."""
+    try:
+        return parse_name(path.name, path.lstat().st_size)
+    except FileNotFoundError:
+        return None
 
 
 def _fault(folder: Path, error: OSError) -> IOFault:

@@ -155,21 +155,23 @@ class Taker:
         clip: PictureClip | None = None
         why: Why | None = None
         began_s = next_s = 0.0
-        for frame in source.frames():
-            at_s = frame.captured_s
-            if clip is None and (why := self.why(frame.picture, at_s)) is not None:
-                clip, began_s, next_s = PictureClip(frame.picture), at_s, at_s
-            if clip is not None and at_s >= next_s:
-                clip.add(frame.picture, at_s - began_s)
-                next_s += PICTURE_S
-            full = clip is not None and (at_s - began_s >= CLIP_S or clip.size_bytes >= MAX_BYTES)
-            if clip is not None and why is not None and (full or self._stop.is_set()):
+        try:
+            for frame in source.frames():
+                at_s = frame.captured_s
+                if clip is None and (why := self.why(frame.picture, at_s)) is not None:
+                    clip, began_s, next_s = PictureClip(frame.picture), at_s, at_s
+                if clip is not None and at_s >= next_s:
+                    clip.add(frame.picture, at_s - began_s)
+                    next_s += PICTURE_S
+                if self._stop.is_set():
+                    return
+                full = clip is not None and (at_s - began_s >= CLIP_S or clip.size_bytes >= MAX_BYTES)
+                if clip is not None and why is not None and full:
+                    finished, clip = clip, None
+                    self.keep(finished, why)
+        finally:
+            if clip is not None and why is not None:
                 self.keep(clip, why)
-                clip = None
-            if self._stop.is_set():
-                return
-        if clip is not None and why is not None:
-            self.keep(clip, why)
 
     def why(self, picture: av.VideoFrame, at_s: float) -> Why | None:
         """Return why a clip begins with `picture`, None when none does."""

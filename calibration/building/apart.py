@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.errors import BadData
-from calibration.clips.pictureset import SET_FILE, read_set
+from calibration.clips.pictureset import SET_FILE, read_record
 from calibration.clips.sources import find
 
 if TYPE_CHECKING:
@@ -22,8 +22,10 @@ def check_apart(clips: Path, held_out: Path) -> None:
 
 
 def _files(path: Path) -> dict[str, str]:
-    """Return the names of all clips and pictures in `path`, by their sha256."""
+    """Return the names of all clips and pictures in `path`, by their sha256; of a set also what it was made of."""
     if (path / SET_FILE).is_file():
-        return {picture.sha256: picture.file.name for picture in read_set(path).pictures}
+        record = read_record(path)
+        names = {picture.sha256: picture.file for picture in record.pictures}
+        return names | {sha256: clip.name for clip in record.clips if clip.kept for sha256 in clip.sha256s}
     sources, _ = find([path])
     return {source.sha256: source.name for source in sources}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,9 +13,12 @@ import msgspec
 from agent.bundle.files import digest_of
 from agent.bundle.writing import write_bundle
 from calibration.building.reporting import INT8, make_report
+from calibration.building.workfolder import SCRATCH
+from calibration.figures import MIN_OBJECTS
+from calibration.inference import open_file
 from calibration.report import write_report
 from calibration.report.writing import PAGE
-from calibration.verdict import complete
+from calibration.verdict import IN_MANIFEST, Unmeasured, complete
 from calibration.verify import measure
 from calibration.wholefile import write_whole
 
@@ -25,12 +29,10 @@ if TYPE_CHECKING:
     from calibration.building.reporting import Parts
     from calibration.footage import Footage
     from calibration.quantize.curve import Point
-    from calibration.verdict import Verification
+    from calibration.verdict import Verdict, Verification
 
 _GOOD = ("reference", "passed")
 GOLDEN = "golden.npz"
-_METRIC = {"top1_agreement": "top1"}
-"""The manifest's word for what `verify` measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +54,27 @@ class Finished:
         )
         yield from self.notes
         yield f"report: {self.report}"
-        yield (
-            f"bundle: {self.bundle}"
-            if self.bundle
-            else (
-                "no bundle: INT8 stays below the floor; give more clips, or lower --floor if that is good enough"
-            )
-        )
+        if self.bundle:
+            yield f"bundle: {self.bundle}"
+        else:
+            fix = "give more clips, or lower --floor if that is good enough"
+            yield f"no bundle: {_verdict(self.verification).reason}; {fix}"
+
+
+def check_enough(draft: Bundle, tflite: Path, footage: Footage) -> None:
+    """Raise Unmeasured when `footage` shows too little to measure on: before the search, not after it.
+
+    `tflite` is the float network. Raises InputMissing, BadData as `Footage.frames` too.
+    """
+    detects = draft.manifest.task == "detect"
+    least, seen = draft.manifest.decoder.score_threshold, 0
+    with closing(open_file(draft, tflite, precision="")) as runner:
+        for _, frame in footage.frames():
+            seen += len(runner.detect(frame, least)) if detects else 1
+            if seen >= MIN_OBJECTS:
+                return
+    what = "objects that the float network finds in the held-out pictures" if detects else "held-out pictures"
+    raise Unmeasured(what, seen=seen, fix=f"give more clips: {MIN_OBJECTS} are needed to measure agreement")
 
 
 def finish(
@@ -66,12 +82,12 @@ def finish(
 ) -> Finished:
     """Measure `parts` on `footage`, and write the bundle `out` of those at the floor or above.
 
-    Raises BadData, CannotCreate.
+    Raises BadData, CannotCreate; Unmeasured when nothing can be said of INT8.
     """
     unmeasured = _manifest(draft, parts)
-    with TemporaryDirectory(dir=work) as scratch:
+    with TemporaryDirectory(dir=work, prefix=SCRATCH) as scratch:
         trial = write_bundle(Path(scratch) / "bundle", unmeasured, _files(draft, unmeasured, parts))
-        measured = measure(trial, footage.frames(), progress=count)
+        measured = measure(trial, footage.frames(), floor=draft.manifest.accuracy.floor, progress=count)
         verification = complete(measured.verification, footage.skipped)
         left_out = {each.file: each.reason for each in verification.artifacts if each.state not in _GOOD}
         report, samples = make_report(trial, parts, measured, footage, left_out)
@@ -80,12 +96,19 @@ def finish(
         pages = {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
     for name, content in pages.items():
         write_whole(work / name, content)
+    int8 = _verdict(verification)
+    if int8.state == "unmeasured":
+        raise Unmeasured(f"no bundle: {INT8} is unmeasured: {int8.reason}", fix=f"see {work / PAGE}")
     bundle = None
     if INT8 not in left_out:
         manifest = _measured(unmeasured, verification, left_out)
         write_bundle(out, manifest, _files(draft, manifest, parts) | pages)
         bundle = out
     return Finished(bundle, work / PAGE, verification, parts.curve.point, report.notes)
+
+
+def _verdict(verification: Verification) -> Verdict:
+    return next(each for each in verification.artifacts if each.file == INT8)
 
 
 def _manifest(draft: Bundle, parts: Parts) -> Manifest:
@@ -109,10 +132,10 @@ def _measured(manifest: Manifest, verification: Verification, left_out: dict[str
     kept = (each for each in manifest.artifact if each.file not in left_out)
     return msgspec.structs.replace(
         manifest,
-        artifact=tuple(msgspec.structs.replace(each, value=_rounded(values[each.file])) for each in kept),
+        artifact=tuple(msgspec.structs.replace(each, value=values[each.file]) for each in kept),
         accuracy=msgspec.convert(
             {
-                "metric": _METRIC.get(verification.metric, verification.metric),
+                "metric": IN_MANIFEST.get(verification.metric, verification.metric),
                 "floor": verification.floor,
                 "state": "measured",
             },
@@ -129,7 +152,3 @@ def _files(draft: Bundle, manifest: Manifest, parts: Parts) -> dict[str, Path | 
     weights = {each.file for each in manifest.artifact}
     kept |= {name: file for name, file in parts.files().items() if name in weights}
     return kept | {GOLDEN: parts.golden}
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)

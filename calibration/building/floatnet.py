@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,18 +16,19 @@ from agent import __version__
 from agent.backends import open_engine
 from agent.bundle.files import digest_of
 from agent.errors import BadData, InputMissing, UsageError
-from calibration.building.convert import check_same_network, float_tflite
+from calibration.building.convert import CONVERTED, PREPARED, check_same_network, float_tflite
 from calibration.building.draft import check_size
 from calibration.building.onnxfile import image_input, open_shapes, read_onnx
 from calibration.building.unpack import unpack_fp16
 from calibration.environments import environment
-from calibration.graph import equalize, prepare, tidy_tflite
+from calibration.graph import equalize, fix_size, prepare, tidy_tflite
 from calibration.inference import float_inputs
 from calibration.ortengine import OrtEngine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Sequence
+
+    from numpy.typing import NDArray
 
     from agent.bundle import Bundle
     from calibration.building.workfolder import WorkFolder
@@ -91,8 +95,9 @@ def _from_onnx(
         fix = "export it with fixed shapes and batch 1, without NMS"
         raise BadData(f"{origin.file}: outputs without a fixed shape", seen=", ".join(unfixed), fix=fix)
     content = prepared.model.SerializeToString(deterministic=True)
-    key = {"source": digest_of(origin.file), "size": [spec.width, spec.height], "version": __version__}
-    master = work.file("fp32.onnx", key, lambda: content)
+    master = work.file("fp32.onnx", {"sha256": sha256(content).hexdigest()}, lambda: content)
+    samples = list(float_inputs(draft, pictures[:SAME_PICTURES], "nhwc"))
+    check_prepared(fix_size(model, width=spec.width, height=spec.height), master, samples)
     converter = environment("onnx2tf", python=origin.python, progress=tell)
     made_by = f"edge-calibrate {__version__}, onnx2tf {converter.versions['onnx2tf']}"
     shas = [picture.sha256 for picture in pictures]
@@ -106,14 +111,25 @@ def _from_onnx(
         closing(OrtEngine(master, precision="fp32", threads=1)) as reference,
         closing(open_engine(tflite, precision="fp32", threads=1)) as converted,
     ):
-        samples = float_inputs(draft, pictures[:SAME_PICTURES], "nhwc")
-        worst = check_same_network(reference, converted, samples)
+        worst = check_same_network(reference, converted, samples, CONVERTED)
     same = f"the float .tflite differs from the ONNX by {worst:.1g} of its largest output at most"
     makers = {"fp32.onnx": f"edge-calibrate {__version__}, onnx {onnx.__version__}", "fp32.tflite": made_by}
     tools = {"onnx": onnx.__version__, "onnx2tf": converter.versions["onnx2tf"]}
     return FloatNetwork(
         tflite, master, (*prepared.notes, same), makers, {"edge-calibrate": __version__, **tools}
     )
+
+
+def check_prepared(given: onnx.ModelProto, master: Path, samples: Iterable[NDArray[np.float32]]) -> None:
+    """Check that the rewritten `master` computes what `given` does for `samples` (1, H, W, 3). Raises BadData."""
+    with TemporaryDirectory() as scratch:
+        file = Path(scratch) / "given.onnx"
+        onnx.save(given, str(file))
+        with (
+            closing(OrtEngine(file, precision="fp32", threads=1)) as reference,
+            closing(OrtEngine(master, precision="fp32", threads=1)) as rewritten,
+        ):
+            check_same_network(reference, rewritten, samples, PREPARED)
 
 
 def _equalized(model: onnx.ModelProto, draft: Bundle, pictures: Sequence[Picture]) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
@@ -13,7 +14,7 @@ import onnxruntime
 from agent import __version__
 from agent.bundle.files import digest_of
 from calibration.building.onnxforms import modern, ranges_of, search_qdq, to_fp16
-from calibration.building.scoring import scorer
+from calibration.building.scoring import measured_by, scorer
 from calibration.inference import float_inputs
 
 if TYPE_CHECKING:
@@ -54,13 +55,18 @@ def onnx_parts(
     if master is None:
         return ()
     say("making fp16.onnx and int8-qdq.onnx")
-    versions = {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__, "agent": __version__}
+    converter = version("onnxconverter-common")
+    versions = {
+        "onnx": onnx.__version__,
+        "onnxruntime": onnxruntime.__version__,
+        "onnxconverter-common": converter,
+        "agent": __version__,
+    }
     key = {"onnx": digest_of(master), **versions}
     fp16 = work.file("fp16.onnx", key, lambda: _packed(to_fp16(modern(onnx.load(str(master))))))
     searched = {
         **key,
-        "input": repr(draft.manifest.input),
-        "decoder": repr(draft.manifest.decoder),
+        "measure": measured_by(draft),
         "floor": floor,
         "pictures": sorted(picture.sha256 for picture in pictures),
         "scored": sorted(picture.sha256 for picture in scored),
@@ -68,7 +74,7 @@ def onnx_parts(
     qdq = work.file("int8-qdq.onnx", searched, lambda: _qdq(master, draft, pictures, scored, floor))
     made_by = f"edge-calibrate {__version__}, onnx {onnx.__version__}"
     return (
-        OnnxPart("fp16.onnx", fp16, "fp16", f"{made_by}, onnxconverter-common"),
+        OnnxPart("fp16.onnx", fp16, "fp16", f"{made_by}, onnxconverter-common {converter}"),
         OnnxPart(
             "int8-qdq.onnx", qdq, "int8", f"{made_by}, onnxruntime {onnxruntime.__version__}", _note_of(qdq)
         ),

@@ -61,6 +61,7 @@ class Parts:
     quantizer: Environment
     golden: bytes
     seen: PictureSet
+    search_floor: float
 
     @property
     def tools(self) -> dict[str, str]:
@@ -105,9 +106,11 @@ def make_report(
     """Return the record of the build, and the pictures to show with it."""
     manifest = bundle.manifest
     verification = measured.verification
-    reference, candidate = (measured.found.get(name, ()) for name in (FLOAT, INT8))
+    found = measured.found
+    ran = FLOAT in found and INT8 in found
+    reference, candidate = (found[FLOAT], found[INT8]) if ran else ((), ())
     samples = _samples(bundle, footage, reference, candidate) if manifest.task == "detect" else []
-    metric: Metric = "top1" if manifest.task == "classify" else "agreement_ap50"
+    metric: Metric = "top1" if manifest.task == "classify" else "agreement"
     notes = [*parts.network.notes, *(form.note for form in parts.forms if form.note)]
     notes += [f"{file} is left out: {reason}" for file, reason in left_out.items()]
     notes += [f"{clip} gave no picture: {why}" for clip, why in footage.skipped.items()]
@@ -197,8 +200,8 @@ def _result(bundle: Bundle, verdict: Verdict, metric: Metric, curve: Curve, fram
 def _search(parts: Parts, metric: Metric) -> Search:
     curve = parts.curve
     return Search(
-        metric="top1" if metric == "top1" else "strict_agreement",
-        aim=curve.aim,
+        metric="top1" if metric == "top1" else "f1",
+        floor=parts.search_floor,
         points=tuple(
             CurvePoint(
                 label=point.label,

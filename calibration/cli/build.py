@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -56,8 +58,8 @@ def build(
 ) -> None:
     """Make an INT8 bundle of a float MODEL, calibrated and searched on clips, measured on others.
 
-    Exit codes: 0 done; 1 INT8 stays below the floor, no bundle; 2 usage; 65 bad data; 66 file missing, or no
-    Python for the converters; 69 these can't be installed; 73 can't write.
+    Exit codes: 0 done; 1 INT8 stays below the floor, no bundle; 2 usage; 3 too little in the pictures to measure on;
+    65 bad data; 66 file missing, or no Python for the converters; 69 these can't be installed; 73 can't write.
     """
     from calibration.build import Order
     from calibration.build import build as make
@@ -71,13 +73,14 @@ def build(
         clips=clips,
         held_out=held_out,
         out=out,
-        work=work or out.with_name(f"{out.name}.work"),
+        work=work or out.parent / f"{out.name}.work",
         python=python,
         floor=floor,
         size=parse_size(size) if size else None,
         count=count,
         as_is=as_is,
     )
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # the converters end with it
     with shown() as progress:
         finished = make(order, progress)
     if as_json:

@@ -55,7 +55,10 @@ def robustness(
     from calibration.record import dump
     from calibration.robustness import measure
     from calibration.spoiled import look, open_pair, samples
+    from calibration.wholefile import ready_folder
 
+    if out is not None:
+        ready_folder(out)
     footage, pair = Footage(clips, count), open_pair(load_bundle(bundle), reference)
     try:
         with shown() as progress:

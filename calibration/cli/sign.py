@@ -67,9 +67,9 @@ def sign(bundle: Path, key: Path, password_file: Path | None) -> None:
     from calibration.signing import sign_bundle
 
     raw, mode = read_small(key, what=f"secret key {key}", max_bytes=MOST_BYTES)
+    secret = parse_secret_key(raw, lambda: _password(password_file), where=str(key))
     if mode & 0o007:
         raise NotPermitted(f"secret key {key}", seen="open to everybody", fix=f"chmod 600 {key}")
-    secret = parse_secret_key(raw, lambda: _password(password_file), where=str(key))
     signed = sign_bundle(bundle, secret, datetime.now(timezone.utc))
     click.echo(f"{bundle / SIGNATURE}: key {signed.key}: {signed.comment}")
 

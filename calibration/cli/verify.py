@@ -52,6 +52,8 @@ def verify(
     from calibration.verify import measure
 
     checked, footage = load_bundle(bundle), Footage(clips, count)
+    if update:
+        verdict.check_may_change(checked)
     with shown() as progress:
         total = footage.total()
         measured = measure(

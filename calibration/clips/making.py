@@ -173,7 +173,7 @@ def _clip(number: int, unit: Unit, table: Table, choice: Choice, pictures: Seque
     split: Split | Literal["cut"] = "verify" if number in choice.held else "calibrate"
     return Clip(
         name=unit.name,
-        sha256=unit.sources[0].sha256,
+        sha256s=tuple(source.sha256 for source in unit.sources),
         split="cut" if number == choice.cut else split,
         looked_at=looked_at,
         kept=kept,

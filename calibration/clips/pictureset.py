@@ -66,10 +66,13 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Clip(msgspec.Struct, frozen=True, kw_only=True):
-    """A clip in set.json: how many of its pictures were looked at, left out and why, and kept."""
+    """A clip in set.json: how many of its pictures were looked at, left out and why, and kept.
+
+    `sha256s` are those of its files: one, or of images that follow each other like a film all.
+    """
 
     name: str
-    sha256: str
+    sha256s: tuple[str, ...]
     split: Literal["calibrate", "verify", "cut"]
     looked_at: int
     kept: int

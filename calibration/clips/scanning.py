@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,7 @@ LOOK_S = 0.19
 """A clip is looked at so often: a little less than a fifth, so that all of 5 frames a second count."""
 MAX_LOOKS = 2000
 """Of one clip; of a longer one every second, every third ... is kept."""
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,16 +41,19 @@ class Scan:
 class _Facts(msgspec.Struct, frozen=True):
     format: int
     left_out: dict[str, int]
-    fault: str
 
 
 def scan(source: Source, work: Path) -> Scan:
-    """Return what `source` shows, found again in `work` if it was looked at before. Raises CannotCreate."""
+    """Return what `source` shows, found again in `work` if it was looked at before. Raises CannotCreate.
+
+    A fault is not kept: it may have been the machine's (too many open files) and not the file's.
+    """
     kept = work / f"{source.sha256}.npz"
     known = _read(kept, source)
     if known is None:
         known = _look_through(source)
-        write_whole(kept, _packed(known))
+        if known.looks is not None:
+            write_whole(kept, _packed(known.looks, known.left_out))
     return known
 
 
@@ -89,9 +91,9 @@ def every(rows: int, most: int) -> int:
     return max(1, -(-rows // most))
 
 
-def _packed(scan: Scan) -> bytes:
-    facts = msgspec.json.encode(_Facts(_FORMAT, scan.left_out, scan.fault))
-    columns: dict[str, Any] = scan.looks.columns() if scan.looks else {}
+def _packed(looks: Looks, left_out: dict[str, int]) -> bytes:
+    facts = msgspec.json.encode(_Facts(_FORMAT, left_out))
+    columns: dict[str, Any] = looks.columns()
     raw = io.BytesIO()
     np.savez(raw, facts=np.frombuffer(facts, np.uint8), **columns)
     return raw.getvalue()
@@ -99,11 +101,11 @@ def _packed(scan: Scan) -> bytes:
 
 def _read(file: Path, source: Source) -> Scan | None:
     try:
-        with np.load(file, allow_pickle=False) as stored:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
             columns = {name: stored[name] for name in stored.files}
         facts = msgspec.json.decode(columns.pop("facts").tobytes(), type=_Facts)
         if facts.format != _FORMAT:
             return None
-        return Scan(source, Looks(**columns) if columns else None, facts.left_out, facts.fault)
-    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile):
+        return Scan(source, Looks(**columns), facts.left_out)
+    except Exception:  # noqa: BLE001 - of damaged bytes NumPy and zipfile raise a dozen kinds
         return None

@@ -25,7 +25,7 @@ from calibration.graph.tidy import tidy_tflite
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Prepared", "bounded_biases", "equalize", "prepare", "tidy_tflite"]
+__all__ = ["Prepared", "bounded_biases", "equalize", "fix_size", "prepare", "tidy_tflite"]
 
 _REWRITES: tuple[tuple[str, Callable[[onnx.ModelProto], onnx.ModelProto]], ...] = (
     ("input made channels first", channels_first_input),

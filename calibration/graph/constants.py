@@ -36,14 +36,14 @@ def _fold_factor(graph: Graph, node: onnx.NodeProto) -> None:
     if found is None:
         return
     tensor, factor = found
+    if factor <= 0:
+        return
     if node.op_type == "Div":
         if tensor != node.input[0]:
             return
         factor = 1 / factor
-    if factor <= 0:
-        return
-    maker = graph.producer(tensor)
-    if maker is not None and maker.op_type == "Conv" and len(graph.consumers(tensor)) == 1:
+    maker = _convolution(graph, tensor)
+    if maker is not None:
         _scale(graph, maker, factor, output=True)
         graph.bypass(node, tensor)
         return
@@ -56,8 +56,8 @@ def _fold_factor(graph: Graph, node: onnx.NodeProto) -> None:
 
 def _fold_term(graph: Graph, node: onnx.NodeProto) -> None:
     found = _operands(graph, node)
-    maker = None if found is None else graph.producer(found[0])
-    if found is None or maker is None or maker.op_type != "Conv" or len(graph.consumers(found[0])) > 1:
+    maker = None if found is None else _convolution(graph, found[0])
+    if found is None or maker is None:
         return
     graph.set_constant(maker, 2, _bias(graph, maker) + np.float32(found[1]))
     graph.bypass(node, found[0])
@@ -71,6 +71,14 @@ def _operands(graph: Graph, node: onnx.NodeProto) -> tuple[str, float] | None:
     if graph.constant(second) is None and (number := graph.scalar(first)) is not None:
         return second, number
     return None
+
+
+def _convolution(graph: Graph, tensor: str) -> onnx.NodeProto | None:
+    """Return the convolution that makes `tensor`, if its weights are constants and one node alone sees it."""
+    maker = graph.producer(tensor)
+    if maker is None or maker.op_type != "Conv" or not graph.alone(tensor):
+        return None
+    return maker if all(graph.constant(name) is not None for name in maker.input[1:]) else None
 
 
 def _absorb(graph: Graph, tensor: str, factor: float, seen: set[str]) -> list[Callable[[], None]] | None:
@@ -105,9 +113,8 @@ def _absorb_in(
         return onward()
     if node.op_type == "Add":
         other = node.input[1] if node.input[0] == tensor else node.input[0]
-        maker = graph.producer(other)
-        alone = len(graph.consumers(other)) == 1 and not graph.is_output(other)
-        if maker is not None and maker.op_type == "Conv" and alone and (rest := onward()) is not None:
+        maker = _convolution(graph, other)
+        if maker is not None and (rest := onward()) is not None:
             return [lambda: _scale(graph, maker, 1 / factor, output=True), *rest]
     return None
 

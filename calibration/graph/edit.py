@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+_AXES = 4
+"""Those of a feature map, (1, C, H, W)."""
+_IR_VERSION = 4
+"""The first of ONNX in which a constant need not be listed among the inputs."""
+
 
 class Graph:
     """A copy of `model` to edit. Look-ups are made anew at each call: graphs have hundreds of nodes."""
@@ -42,6 +47,10 @@ class Graph:
         """Return the nodes that read `tensor`."""
         return [n for n in self.model.graph.node if tensor in n.input]
 
+    def alone(self, tensor: str) -> bool:
+        """Say whether one node alone sees `tensor`: it has one reader and is not handed out."""
+        return len(self.consumers(tensor)) == 1 and not self.is_output(tensor)
+
     def is_output(self, tensor: str) -> bool:
         """Say whether the graph hands `tensor` out."""
         return any(o.name == tensor for o in self.model.graph.output)
@@ -51,9 +60,10 @@ class Graph:
         return self._constants.get(tensor)
 
     def scalar(self, tensor: str) -> float | None:
-        """Return the value of `tensor` if it is one constant number, of any rank."""
+        """Return the value of `tensor` if it is one constant number, of no more axes than a feature map."""
         value = self.constant(tensor)
-        return float(value.reshape(-1)[0]) if value is not None and value.size == 1 else None
+        single = value is not None and value.size == 1 and value.ndim <= _AXES
+        return float(value.reshape(-1)[0]) if value is not None and single else None
 
     def add_constant(self, name: str, value: NDArray[Any]) -> str:
         """Add a constant named after `name`; return its name."""
@@ -86,9 +96,12 @@ class Graph:
         self.model.graph.node.remove(node)
 
     def bypass(self, node: onnx.NodeProto, tensor: str) -> None:
-        """Take `node` out and let `tensor`, made by another node, stand for its only output."""
+        """Take `node` out and let `tensor` stand for its only output; an Identity where both are handed out."""
         (out,) = node.output
         maker = self.producer(tensor)
+        if self.is_output(out) and (maker is None or self.is_output(tensor)):
+            self.replace(node, [helper.make_node("Identity", [tensor], [out], name=node.name)])
+            return
         self.remove(node)
         if maker is not None and self.is_output(out):
             self.rewire(tensor, out)
@@ -142,8 +155,12 @@ class Graph:
         return result
 
     def _take_in_constants(self) -> None:
-        """Make initializers of Constant nodes, so that there is one kind of constant."""
+        """Make initializers of Constant nodes, and of inputs with a value: there is one kind of constant."""
         graph = self.model.graph
+        self.model.ir_version = max(self.model.ir_version, _IR_VERSION)
+        weights = {initializer.name for initializer in graph.initializer}
+        for value in [value for value in graph.input if value.name in weights]:
+            graph.input.remove(value)
         for node in [n for n in graph.node if n.op_type == "Constant"]:
             tensors = [a.t for a in node.attribute if a.name == "value"]
             if tensors:

@@ -28,11 +28,9 @@ def join_channels_last(model: onnx.ModelProto) -> onnx.ModelProto:
             continue
         flat = [graph.producer(tensor) for tensor in joined.input]
         levels = [_level(graph, reshape, shapes) for reshape in flat]
-        if len(graph.consumers(joined.output[0])) == 1 and all(levels):
+        if graph.alone(joined.output[0]) and all(levels):
             _turn(graph, node, joined, [level for level in levels if level])
-            for reshape in flat:
-                if reshape is not None and not graph.consumers(reshape.output[0]):
-                    graph.remove(reshape)
+            graph.prune()
     return graph.finish()
 
 
@@ -61,4 +59,3 @@ def _turn(
         rows.append(row)
     made.append(helper.make_node("Concat", rows, [out], name=joined.name or f"{out}_join", axis=1))
     graph.replace(transpose, made)
-    graph.remove(joined)

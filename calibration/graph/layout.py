@@ -10,26 +10,30 @@ from typing import TYPE_CHECKING
 from onnx import helper
 
 from calibration.graph.edit import Graph, attribute
+from calibration.graph.size import image_axes
 
 if TYPE_CHECKING:
     import onnx
 
 
 def channels_first_input(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Take in (1, 3, H, W) where the model takes (1, H, W, 3) and transposes first.
+    """Take in (1, 3, H, W) where the model takes (1, H, W, 3): what it transposes so first stays as it is.
 
     A converter expects channels first and would transpose what is channels last already.
     """
     graph = Graph(model)
     entry = graph.model.graph.input[0]
-    readers = graph.consumers(entry.name)
-    if not readers or any(
-        n.op_type != "Transpose" or attribute(n, "perm", []) != [0, 3, 1, 2] for n in readers
-    ):
-        return model
-    for node in readers:
-        graph.bypass(node, entry.name)
     sizes = [d.dim_value for d in entry.type.tensor_type.shape.dim]
+    if image_axes(sizes) == (2, 3):
+        return model
+    last = f"{entry.name}_channels_last"
+    graph.rewire(entry.name, last)
+    for node in graph.consumers(last):
+        if node.op_type == "Transpose" and attribute(node, "perm", []) == [0, 3, 1, 2]:
+            graph.bypass(node, entry.name)
+    if graph.consumers(last):
+        turn = helper.make_node("Transpose", [entry.name], [last], name=last, perm=[0, 2, 3, 1])
+        graph.model.graph.node.insert(0, turn)
     for dim, size in zip(entry.type.tensor_type.shape.dim, (sizes[0], sizes[3], *sizes[1:3]), strict=True):
         dim.dim_value = size
     return graph.finish()
@@ -64,7 +68,7 @@ def relu_before_concat(model: onnx.ModelProto) -> onnx.ModelProto:
     graph = Graph(model)
     for node in graph.nodes:
         joined = graph.producer(node.input[0]) if node.op_type == "Relu" else None
-        if joined is None or joined.op_type != "Concat" or len(graph.consumers(joined.output[0])) > 1:
+        if joined is None or joined.op_type != "Concat" or not graph.alone(joined.output[0]):
             continue
         parts = [f"{node.output[0]}_part_{index}" for index in range(len(joined.input))]
         relus = [

@@ -26,7 +26,7 @@ def fix_size(model: onnx.ModelProto, *, width: int | None, height: int | None) -
     graph = Graph(model)
     entry = graph.model.graph.input[0]
     shape = entry.type.tensor_type.shape
-    axes = _axes([d.dim_value for d in shape.dim])
+    axes = image_axes([d.dim_value for d in shape.dim])
     wanted = {0: 1}
     for axis, size, name in ((axes[0], height, "height"), (axes[1], width, "width")):
         known = shape.dim[axis].dim_value
@@ -41,8 +41,8 @@ def fix_size(model: onnx.ModelProto, *, width: int | None, height: int | None) -
     return _with_shapes(graph.model, f"{wanted[axes[1]]}x{wanted[axes[0]]}")
 
 
-def _axes(sizes: Sequence[int]) -> tuple[int, int]:
-    """Return which axes of the input are height and width."""
+def image_axes(sizes: Sequence[int]) -> tuple[int, int]:
+    """Return which axes of an input are height and width. Raises BadData for one that is no picture."""
     if len(sizes) == 4 and sizes[1] in _CHANNELS:
         return 2, 3
     if len(sizes) == 4 and sizes[3] in _CHANNELS:

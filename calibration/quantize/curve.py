@@ -37,14 +37,10 @@ class LayerDamage:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """All points in the order tried, the number of the `chosen` one, and the layers by falling damage.
-
-    `aim` is the accuracy that counts as level with the best.
-    """
+    """All points in the order tried, the number of the `chosen` one, and the layers by falling damage."""
 
     points: tuple[Point, ...]
     chosen: int
-    aim: float
     layers: tuple[LayerDamage, ...]
 
     @property

@@ -33,18 +33,18 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _METHODS: tuple[Method, ...] = ("effect", "mse", "percentile", "minmax")
-_LEVEL = 0.02
-"""Accuracies that differ by less are level: on 64 pictures less is chance."""
+_LEVEL = 0.01
+"""Accuracies that differ by less are level."""
 _TRIAL = 4
 """So many of the most damaging groups are in float when the methods are compared again: the worst hide the rest."""
 _STEPS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 """How many of the most damaging groups are left in float, one after the other."""
 _BEGINNINGS = (2, 3, 4, 6, 8, 12, 16, 24)
-"""How many of the first operators are left in float, one after the other."""
+"""How many of the first operators are left in float, one after the other, until the floor is reached."""
 _DROPS = 8
 """Of so many of the groups in float it is tried whether they can be INT8 after all."""
-_PLATEAU, _PATIENCE, _LEAST = 0.004, 2, 4
-"""So many steps in a row that gain less than this in accuracy are the end, but not before so many are in float."""
+_PLATEAU, _PATIENCE = 0.004, 2
+"""So many steps in a row that gain less than this in accuracy end the climb, once the floor is reached."""
 
 
 def search(
@@ -52,18 +52,20 @@ def search(
     statistics: Statistics,
     score: Callable[[Path], float],
     *,
+    floor: float,
     probes: Sequence[NDArray[np.float32]],
     work: Path,
     environment: Environment,
     input_range: Range | None = None,
     progress: Progress | None = None,
 ) -> Curve:
-    """Return the trade-off of `float_tflite` in INT8; `chosen` has the least float work of those as good as the best.
+    """Return the trade-off of `float_tflite` in INT8; `chosen` has the least float work at or above `floor`.
 
     `score` says how good a file is, 0..1, on the pictures of `statistics`; `probes` are some of these as
     real-valued inputs, `input_range` what such an input can hold. All that was made and measured is kept in `work`,
-    so that a second call goes on where the first was ended. `progress` is told what is done, how far, and of how
-    much. Raises BadData, CannotCreate.
+    a folder for this `score` and these `probes` alone: a second call goes on where the first was ended. If no
+    point reaches `floor`, the best one is chosen. `progress` is told what is done, how far, and of how much.
+    Raises BadData, CannotCreate.
     """
     network = read_network(float_tflite)
 
@@ -72,7 +74,7 @@ def search(
         return Workshop(float_tflite, ranges, work, environment, bounded)
 
     ways = {method: way(method) for method in _METHODS}
-    found = _Search(network, ways, Tried(float_tflite, score), progress or (lambda *_: None))
+    found = _Search(network, ways, Tried(float_tflite, score), floor, progress or (lambda *_: None))
     found.plain(way("usual", bounded=False))
     first = ways[found.best_way(())]
     damages = layer_damages(network, first, probes, found.progress)
@@ -81,8 +83,7 @@ def search(
     found.begin(best)
     found.climb(best, order)
     points = tuple(found.tried.points.values())
-    layers = tuple(LayerDamage(group.name, group.kind, damage) for group, damage in damages)
-    return Curve(points, found.chosen(), found.aim, layers)
+    return Curve(points, found.chosen(), tuple(LayerDamage(g.name, g.kind, damage) for g, damage in damages))
 
 
 @dataclass(frozen=True)
@@ -92,12 +93,8 @@ class _Search:
     network: Network
     ways: Mapping[Method, Workshop]
     tried: Tried
+    floor: float
     progress: Progress
-
-    @property
-    def aim(self) -> float:
-        """What is level with the best so far, in accuracy; the plain one, the first, is there for comparison."""
-        return max(point.accuracy for point in list(self.tried.points.values())[1:]) - _LEVEL
 
     def plain(self, workshop: Workshop) -> Point:
         """Try what the quantizer does by itself, as the measure of the rest: everything in INT8."""
@@ -114,56 +111,50 @@ class _Search:
 
     def begin(self, method: Method) -> None:
         """Leave the first operators in float: networks often lose most in their stem, and it is one island."""
-
-        def leave(k: int) -> Point:
-            kept = tail_of(self.network).union(range(k))
-            return self._try(self.ways[method], kept, f"{method}, first {k} operators in float")
-
         lengths = [k for k in _BEGINNINGS if k <= len(self.network.operators)]
-        self._rise("beginning in float", lengths, leave)
+        for n, k in enumerate(lengths):
+            self.progress("beginning in float", n, len(lengths))
+            kept = tail_of(self.network).union(range(k))
+            point = self._try(self.ways[method], kept, f"{method}, first {k} operators in float")
+            if point.accuracy >= self.floor:
+                break
 
     def climb(self, method: Method, order: Sequence[Group]) -> None:
-        """Leave more and more groups in float until it does not get better, then close in on the fewest."""
+        """Leave more and more groups in float until it does not get better, then close in on the floor."""
         steps = [k for k in _STEPS if k <= len(order)]
-        reached = self._rise("repair", steps, lambda k: self._leave(method, order[:k]))
-        self._close_in(method, order, reached)
-
-    def _rise(self, what: str, steps: Sequence[int], leave: Callable[[int], Point]) -> dict[int, float]:
-        """Take the `steps` until they gain no more; return the accuracy after each."""
         reached: dict[int, float] = {}
         small, best = 0, 0.0
         for n, k in enumerate(steps):
-            self.progress(what, n, len(steps))
-            reached[k] = leave(k).accuracy
+            self.progress("repair", n, len(steps))
+            reached[k] = self._leave(method, order[:k]).accuracy
             small = small + 1 if reached[k] < best + _PLATEAU else 0
             best = max(best, reached[k])
-            if small >= _PATIENCE and k >= _LEAST:
+            if best >= self.floor and small >= _PATIENCE:
                 break
-        return reached
+        self._close_in(method, order, reached)
 
     def _close_in(self, method: Method, order: Sequence[Group], reached: Mapping[int, float]) -> None:
-        """Find the fewest groups that are level with the best, between the last step below and the first above."""
-        aim = self.aim
-        good = [k for k, accuracy in reached.items() if accuracy >= aim]
+        """Find the fewest groups that reach the floor, between the last step below it and the first above."""
+        good = [k for k, accuracy in reached.items() if accuracy >= self.floor]
         if not good:
             return
         high = min(good)
         low = max((k for k in reached if k < high), default=high)
         while high - low > 1:
             middle = (low + high) // 2
-            if self._leave(method, order[:middle]).accuracy >= aim:
+            if self._leave(method, order[:middle]).accuracy >= self.floor:
                 high = middle
             else:
                 low = middle
         self._thin_out(method, order[:high])
 
     def _thin_out(self, method: Method, kept: Sequence[Group]) -> None:
-        """Put back into INT8 what is not needed for being level with the best, the most work first."""
+        """Put back into INT8 what the floor can do without, the most work first."""
         most_work = sorted(kept, key=lambda group: -work_of(self.network, group.operators))
         for n, group in enumerate(most_work[:_DROPS] if len(kept) > 1 else ()):
             self.progress("thinning out", n, min(len(kept), _DROPS))
             fewer = [one for one in kept if one is not group]
-            if self._leave(method, fewer).accuracy >= self.aim:
+            if self._leave(method, fewer).accuracy >= self.floor:
                 kept = fewer
 
     def _leave(self, method: Method, groups: Sequence[Group]) -> Point:
@@ -179,14 +170,16 @@ class _Search:
         return point
 
     def chosen(self) -> int:
-        """Return the number of the point to take, never the plain one.
+        """Return the number of the point to take; the plain one, the first, is there for comparison only.
 
         By the work left in float, then by accuracy, not by the measured times: these differ from run to run, and
         the same pictures shall give the same network.
         """
         points = list(self.tried.points.values())
         number = {operator.name: n for n, operator in enumerate(self.network.operators)}
-        good = [n for n in range(1, len(points)) if points[n].accuracy >= self.aim]
+        good = [n for n in range(1, len(points)) if points[n].accuracy >= self.floor]
+        if not good:
+            return max(range(1, len(points)), key=lambda n: points[n].accuracy)
 
         def cost(n: int) -> tuple[float, float]:
             kept = (number[name] for name in points[n].float_ops)

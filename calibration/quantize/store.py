@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,7 +26,7 @@ def write_arrays(file: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
 def read_arrays(file: Path) -> dict[str, NDArray[np.generic]] | None:
     """Return what `write_arrays` wrote; None if it is not there or not whole."""
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             return dict(arrays)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+    except Exception:  # noqa: BLE001 - of damaged bytes NumPy and zipfile raise a dozen kinds
         return None

@@ -71,8 +71,8 @@ class Workshop:
     @cached_property
     def _key(self) -> str:
         """Stands for all that the files are made from and by, besides the names."""
-        ranges = json.dumps(sorted(self.ranges.items())).encode()
-        return _digest(b"".join(map(_hash, (self._source, ranges, _WORKER.read_bytes()))))
+        described = json.dumps([sorted(self.ranges.items()), sorted(self.environment.versions.items())])
+        return _digest(b"".join(map(_hash, (self._source, described.encode(), _WORKER.read_bytes()))))
 
 
 def _hash(content: bytes) -> bytes:

@@ -58,7 +58,7 @@ def plot(draw: Callable[[Axes], None], *, describes: str) -> Markup:
 
 
 def speed_plot(search: Search) -> Markup:
-    """Accuracy against the time of one inference, with the float network's time, the aim and the choice."""
+    """Accuracy against the time of one inference, with the float network's time, the floor and the choice."""
     middle = sorted(search.points, key=lambda point: point.ms_float)[len(search.points) // 2]
 
     def draw(axes: Axes) -> None:
@@ -87,7 +87,7 @@ def _trade_off(axes: Axes, search: Search, x: Sequence[float]) -> None:
     axes.scatter(
         [x[search.chosen]], [y[search.chosen]], s=130, marker="*", color=ACCENT, zorder=4, label="chosen"
     )
-    axes.axhline(search.aim * 100, color=WARN, linewidth=1.2, linestyle="--", label="as good as the best")
+    axes.axhline(search.floor * 100, color=WARN, linewidth=1.2, linestyle="--", label="aim")
     axes.set_ylabel("accuracy, %")
     axes.margins(0.12)
 

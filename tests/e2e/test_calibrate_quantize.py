@@ -64,12 +64,14 @@ def run(
     inputs: list[np.ndarray],
     score: Callable[[Path], float],
     quantizer: Environment,
+    floor: float = 0.9,
 ) -> Curve:
     statistics = calibrate(FLOAT, inputs, work, key="the same pictures")
     return search(
         FLOAT,
         statistics,
         score,
+        floor=floor,
         probes=inputs[:4],
         work=work,
         environment=quantizer,
@@ -87,10 +89,9 @@ def curve(
     return run(tmp_path_factory.mktemp("work"), inputs, closeness, quantizer)
 
 
-def test_the_chosen_point_is_as_good_as_the_best(curve: Curve) -> None:
-    """It is level with the best and mostly INT8; plain INT8 is on the curve as the measure of the rest."""
-    assert curve.point.accuracy >= max(0.9, curve.aim)
-    assert curve.aim == pytest.approx(max(point.accuracy for point in curve.points[1:]) - 0.02)
+def test_the_chosen_point_reaches_the_floor(curve: Curve) -> None:
+    """It is as good as asked for and mostly INT8; plain INT8 is on the curve as the measure of the rest."""
+    assert curve.point.accuracy >= 0.9
     assert curve.point.int8_macs > 0.5
     assert curve.points[0].label == "plain"
     assert curve.points[0].int8_macs == 1.0
@@ -151,6 +152,14 @@ def test_the_same_pictures_give_the_same_network(
     """A search from nothing chooses the same bytes."""
     other = run(tmp_path, inputs, closeness, quantizer)
     assert other.point.file.read_bytes() == curve.point.file.read_bytes()
+
+
+def test_a_floor_out_of_reach_gives_the_best_there_is(
+    curve: Curve, inputs: list[np.ndarray], closeness: Callable[[Path], float], quantizer: Environment
+) -> None:
+    """The caller sees by its accuracy that it is below."""
+    best = run(curve.point.file.parent, inputs, closeness, quantizer, floor=1.1)
+    assert best.point.accuracy == max(point.accuracy for point in best.points[1:]) < 1.1
 
 
 def test_an_operator_left_in_float_stays_float(

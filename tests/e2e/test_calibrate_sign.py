@@ -111,6 +111,9 @@ def test_keys_are_made_once_and_kept_from_others(tmp_path: Path, key: Path, bund
     assert {file.name for file in key.parent.iterdir()} == {"office.key", "office.pub"}
     key.chmod(0o644)
     assert "open to everybody" in command("calibration", "sign", bundle, "--key", key, code=77)
+    said = command("calibration", "sign", bundle, "--key", key.with_suffix(".pub"), code=65)
+    assert "secret key file" in said
+    assert "chmod" not in said
 
 
 def test_a_password_is_asked_for_only_where_somebody_is(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_bad_int8_is_refused_by_agreement_alone(tmp_path: Path) -> None:
     assert (code, document["state"], document["frames"]) == (1, "fault", 64)
     assert found["yolox_nano_416_fp32.onnx"]["state"] == "reference"
     for bad in ("yolox_nano_416_int8_badcalib_nchw.tflite", "yolox_nano_416_int8_ptq_degraded.tflite"):
-        agreement = found[bad]["figures"]["agreement_ap50"]
+        agreement = found[bad]["figures"]["agreement"]
         assert found[bad]["state"] == "below"
         assert agreement["high"] + (agreement["high"] - agreement["low"]) < document["floor"]
     unloadable = found["person_detect_unloadable.tflite"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import pytest
 
 from agent import assembly
 from agent.assembly import build_pipeline, open_model
+from agent.bundle import load_bundle
 from agent.config import Detect
 from agent.errors import BadData
 from agent.messages import Frame, Geometry, TensorSpec
@@ -23,6 +25,23 @@ def test_the_starter_opens():
     bundle, engine = open_model(STARTER, threads=1)
     assert engine.info.precision == bundle.artifact().precision == "int8"
     engine.close()
+
+
+def test_weights_that_are_changed_after_the_check_do_not_run(tmp_path, monkeypatch):
+    """What was hashed is what runs: another network put there between the check and the opening is refused."""
+    path = tmp_path / STARTER.name
+    shutil.copytree(STARTER, path)
+
+    def checked(*given):
+        bundle = load_bundle(*given)
+        file = bundle.file(bundle.artifact())
+        content = file.read_bytes()
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        return bundle
+
+    monkeypatch.setattr(assembly, "load_bundle", checked)
+    with pytest.raises(BadData, match=r"\.tflite: wrong sha256"):
+        open_model(path, threads=1)
 
 
 def test_the_engine_of_a_broken_model_is_closed(monkeypatch):

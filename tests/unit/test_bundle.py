@@ -12,7 +12,7 @@ import pytest
 from agent.bundle import load_bundle, parse_manifest
 from agent.bundle.golden import Golden, dump_golden
 from agent.bundle.manifest import dump_manifest
-from agent.errors import BadData, CannotCreate, InputMissing
+from agent.errors import BadData, CannotCreate, InputMissing, NotPermitted
 from agent.modeladd import add_model
 
 WEIGHTS = b"weights " * 100
@@ -127,6 +127,14 @@ def test_a_missing_or_flat_bundle_is_told_apart(tmp_path):
     assert "edge-agent model add" in fault(tmp_path / "model.tflite")
 
 
+def test_a_path_that_can_not_be_looked_at_is_one_clear_line(tmp_path):
+    """A name that no file system takes, as a directory that may not be entered."""
+    assert "File name too long; check the path" in fault(tmp_path / TOO_LONG, NotPermitted)
+
+
+TOO_LONG, LONG_IN_BYTES = "a" * 256, "\u00e4" * 128
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line"),
     [
@@ -142,6 +150,8 @@ def test_a_missing_or_flat_bundle_is_told_apart(tmp_path):
         ('anchors = "anchors.npy"', "", r"decoder\.anchors: none"),
         ('"int8.tflite"', '"../int8.tflite"', r"artifact\.file: '\.\./int8\.tflite'; must be a plain"),
         ('"labels.txt"', '"/etc/passwd"', r"labels: '/etc/passwd'; must be a plain"),
+        ('"labels.txt"', f'"{TOO_LONG}"', r"labels: a{40}\.\.\.; a file name has at most 255 bytes"),
+        ('"anchors.npy"', f'"{LONG_IN_BYTES}"', r"decoder\.anchors: .*at most 255 bytes"),
         ('"anchors.npy"', '".."', r"decoder\.anchors: '\.\.'; must be a plain"),
         ("[input]", "[input", r"is not TOML"),
         ("version = 3", "version = 0", r"version: 0; must be 1"),
@@ -171,6 +181,12 @@ def npy(array):
     return stream.getvalue()
 
 
+def claiming(shape):
+    """Return an .npy that says it has `shape`."""
+    raw, room = npy(np.ones((3, 4))), 30
+    return raw.replace(b"(3, 4), }".ljust(room), (shape + b", }").ljust(room))
+
+
 @pytest.mark.parametrize(
     "raw",
     [
@@ -181,6 +197,9 @@ def npy(array):
         npy(np.ones(4)),
         npy(np.full((2, 4), np.nan)),
         npy(np.ones((0, 4))),
+        claiming(b"(9999999999999, 4)"),
+        claiming(b"(9999999999999999999, 4)"),
+        claiming(b"(3, 4"),
     ],
 )
 def test_wrong_anchors_are_refused(path, raw):
@@ -319,7 +338,14 @@ def npz(**arrays):
     return stream.getvalue()
 
 
+def damaged(raw, at, value):
+    """Return `raw` with another byte at `at`."""
+    return raw[:at] + bytes([value]) + raw[at + 1 :]
+
+
 PIXELS, OUTPUT = golden().pixels, golden().outputs[0]
+PACKED = dump_golden(golden())
+DIRECTORY = PACKED.index(b"PK\1\2")
 
 
 @pytest.mark.parametrize(
@@ -337,10 +363,13 @@ PIXELS, OUTPUT = golden().pixels, golden().outputs[0]
         npz(pixels=np.array([{}], object), output0=OUTPUT),
         npz(pixels=PIXELS[:, :64], output0=OUTPUT),
         npy(np.ones((4, 5))),
+        damaged(PACKED, 60, 0xFF),
+        damaged(PACKED, DIRECTORY + 8, 1),
+        damaged(PACKED, DIRECTORY + 10, 99),
     ],
 )
 def test_a_wrong_golden_file_is_refused_when_it_is_read(path, raw):
-    """Damaged, incomplete, of other types and sizes: one line; until then the bundle loads."""
+    """Damaged, encrypted, incomplete, of other types and sizes: one line; until then the bundle loads."""
     put_golden(path, raw)
     bundle = load_bundle(path)
     with pytest.raises(BadData, match=r"golden\.npz"):

@@ -95,6 +95,18 @@ def test_a_killed_run_leaves_nothing_that_looks_like_a_clip(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_links_and_what_goes_meanwhile_do_not_end_the_recording(tmp_path, monkeypatch):
+    """A link that leads nowhere or to itself is left alone; a clip that is moved away is not missed."""
+    shelf = Shelf(tmp_path, 9000)
+    shelf.put(b"x", MORNING_S, "dim", "motion")
+    (tmp_path / "old").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert [clip.size_bytes for clip in shelf.clips()] == [1]
+    gone = tmp_path / make_name(MORNING_S + 1, "dim", "motion")
+    monkeypatch.setattr(type(tmp_path), "iterdir", lambda _: iter([gone]))
+    assert shelf.clips() == []
+
+
 def test_a_full_disk_is_one_clear_line(tmp_path, monkeypatch):
     """And leaves no half of a clip."""
     shelf = Shelf(tmp_path / "cam", 9000)

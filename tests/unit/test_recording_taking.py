@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from agent.capture import SourceStats, StreamOptions
-from agent.errors import InputMissing
+from agent.errors import InputMissing, IOFault, ServiceAway
 from agent.messages import Frame
 from agent.recording.plan import CLIP_S
 from agent.recording.shelf import Shelf
@@ -113,8 +113,8 @@ class Pictures:
 
     live, frame_rate_hz, frame_count, released = True, float(FPS), 0, True
 
-    def __init__(self, count: int) -> None:
-        self.stats, self._count = SourceStats(), count
+    def __init__(self, count: int, *, lost: bool = False) -> None:
+        self.stats, self._count, self._lost = SourceStats(), count, lost
 
     def open(self) -> None:
         """Nothing to do."""
@@ -127,6 +127,8 @@ class Pictures:
         for n in range(self._count):
             at_s = 100 + n / FPS
             yield Frame("cam", n, n / FPS, at_s, at_s, picture(n, 150))
+        if self._lost:
+            raise ServiceAway("the camera was pulled out")
 
 
 def test_uncompressed_pictures_become_motion_jpeg(tmp_path, monkeypatch):
@@ -143,3 +145,30 @@ def test_uncompressed_pictures_become_motion_jpeg(tmp_path, monkeypatch):
     assert frames[-1].time - frames[0].time == pytest.approx(CLIP_S, abs=0.5)
     before = picture(0, 150).to_ndarray(format="gray").astype(int)
     assert np.abs(frames[0].to_ndarray(format="gray").astype(int) - before).mean() < 2
+
+
+def test_what_was_taken_of_a_camera_that_is_lost_is_kept(tmp_path, monkeypatch):
+    """The clip ends early, the error goes on."""
+    monkeypatch.setattr("agent.recording.taking.make_source", lambda *_, **__: Pictures(9 * FPS, lost=True))
+    one = taker("v4l2:/dev/video0", tmp_path / "out")
+    with pytest.raises(ServiceAway, match="pulled out"):
+        one.run()
+    (clip,) = one.shelf.clips()
+    with av.open(str(tmp_path / "out" / clip.name)) as container:
+        assert len(list(container.decode(video=0))) == pytest.approx(9 * FPS, abs=2)
+
+
+def test_a_picture_clip_that_can_not_be_kept_is_tried_once(tmp_path, monkeypatch):
+    """A full disk is told as that, not as what a second try does to a finished clip."""
+    monkeypatch.setattr("agent.recording.taking.make_source", lambda *_, **__: Pictures(45 * FPS))
+    one = taker("v4l2:/dev/video0", tmp_path / "out")
+    tries = []
+
+    def full(*_: object) -> None:
+        tries.append(1)
+        raise IOFault("the disk is full")
+
+    monkeypatch.setattr(one.shelf, "put", full)
+    with pytest.raises(IOFault, match="the disk is full"):
+        one.run()
+    assert tries == [1]

@@ -21,7 +21,7 @@ from agent.errors import BadData, CannotCreate, InputMissing, UsageError
 from agent.messages import EngineInfo, TensorSpec
 from calibration import wholefile
 from calibration.building.apart import check_apart
-from calibration.building.convert import check_same_network
+from calibration.building.convert import CONVERTED, check_same_network
 from calibration.building.draft import check_size, parse_size, read_draft
 from calibration.building.fitting import alternatives, check_fit
 from calibration.building.golden import make_golden
@@ -230,18 +230,18 @@ class TestSameNetwork:
         """A picture is turned for an engine that takes channels first."""
         file = saved(network(convolutions()), tmp_path)
         engine = OrtEngine(file, precision="fp32", threads=1)
-        assert check_same_network(engine, engine, [np.ones((1, 32, 32, 3), np.float32)]) == 0
+        assert check_same_network(engine, engine, [np.ones((1, 32, 32, 3), np.float32)], CONVERTED) == 0
 
     def test_a_transposed_output_is_told(self) -> None:
         """As onnx2tf does with a transposition at the end."""
         with pytest.raises(BadData, match=r"\[1, 4, 2\] and \[1, 2, 4\]; the conversion changed the layout"):
-            check_same_network(Finder((1, 4, 2)), Finder((1, 2, 4)), [])
+            check_same_network(Finder((1, 4, 2)), Finder((1, 2, 4)), [], CONVERTED)
 
     def test_a_difference_is_told(self) -> None:
         """In parts of the largest value, with the output's name."""
         picture = np.zeros((1, 32, 32, 3), np.float32)
         with pytest.raises(BadData, match=r"differ in output out: 0\.5"):
-            check_same_network(Finder((1, 5, 1), gain=1.0), Finder((1, 5, 1), gain=0.5), [picture])
+            check_same_network(Finder((1, 5, 1), gain=1.0), Finder((1, 5, 1), gain=0.5), [picture], CONVERTED)
 
 
 class TestFit:

@@ -33,6 +33,14 @@ def test_both_spellings_of_a_class_are_one(tmp_path: Path, name: str) -> None:
     assert (score.map, score.map50) == pytest.approx((51 / 101, 51 / 101))
 
 
+def test_a_box_of_two_numbers_is_told(tmp_path: Path) -> None:
+    """By the one line that every bad file has."""
+    file = labels(tmp_path)
+    file.write_text(file.read_text().replace("[20, 40, 20, 20]", "[20, 40]"))
+    with pytest.raises(BadData, match="is no COCO file"):
+        read_labels(file)
+
+
 def test_only_the_images_given_count(tmp_path: Path) -> None:
     """An image that was not looked at is not missed."""
     assert coco_map(labels(tmp_path), ["person", "tv"], {7: found(BOX)}).map == pytest.approx(1.0)

@@ -148,6 +148,33 @@ class TestRunning:
             ours.send_signal(end)
         wait_until(lambda: not alive(worker))
 
+    def test_what_it_started_ends_with_it(self, tmp_path: Path) -> None:
+        """A program that leaves a child behind, one that holds its output open: neither waited for nor left."""
+        note = tmp_path / "pid"
+        done = run_child(["sh", "-c", f"sleep 60 & echo $! > {note}; echo said; exit 3"])
+        assert (done.code, done.out) == (3, "said\n")
+        wait_until(lambda: not alive(int(note.read_text())))
+
+    @pytest.mark.parametrize(("end", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+    def test_what_it_started_ends_with_the_command(
+        self, tmp_path: Path, end: signal.Signals, code: int
+    ) -> None:
+        """`edge-calibrate build` is ended while a converter of several processes works."""
+        note = tmp_path / "pid"
+        script = (
+            "import sys, calibration.build, calibration.cli\n"
+            "from calibration.children import run_child\n"
+            f"order = ['sh', '-c', 'sleep 60 & echo $! > {note}; wait']\n"
+            "calibration.build.build = lambda *_: run_child(order)\n"
+            "sys.argv = 'edge-calibrate build m.onnx --manifest m.toml --clips c --out out'.split()\n"
+            "calibration.cli.main()\n"
+        )
+        with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stderr=subprocess.DEVNULL) as ours:
+            wait_until(lambda: note.is_file() and note.read_text() and state(ours.pid) == "S")
+            ours.send_signal(end)
+            assert ours.wait(30) == code
+        wait_until(lambda: not alive(int(note.read_text())))
+
 
 def test_an_interrupted_run_raises_nothing_else() -> None:
     """A program that is not there is an OSError, for the caller to explain."""
@@ -157,10 +184,15 @@ def test_an_interrupted_run_raises_nothing_else() -> None:
 
 def alive(pid: int) -> bool:
     """Tell whether process `pid` runs; a zombie does not."""
+    return state(pid) not in {"Z", ""}
+
+
+def state(pid: int) -> str:
+    """Return a letter for what process `pid` does, S while it waits; nothing if it is gone."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
-        return False
+        return ""
 
 
 def wait_until(condition: object, within_s: float = 30.0) -> None:

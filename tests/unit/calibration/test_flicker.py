@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.stationary import iou
-from calibration.flicker import Moment, flicker, label_flips, overlaps, score_shift
+from calibration.flicker import Moment, flicker, label_flips, score_shift
+from calibration.pairs import overlaps
 from tests.unit.calibration.detections import a_box, found
 
 corners = st.tuples(*[st.floats(0, 1, width=32)] * 4).map(
@@ -47,18 +48,19 @@ def test_label_flips_are_boxes_in_place_with_other_labels_only() -> None:
 def test_flicker_counts_boxes_without_a_partner_next_to_them() -> None:
     """A box of three that is gone in one frame of four is alone twice: when it goes and when it comes."""
     here, gone = found(a_box(0.0, 0.9), a_box(0.5, 0.9)), found(a_box(0.0, 0.9))
-    moments = [Moment("a", 0.2 * n) for n in range(4)]
-    seen = flicker([here, here, gone, here], moments, threshold=0.3)
+    moments = [Moment(clip, 0.2 * n) for clip in "abcdefg" for n in range(4)]
+    assert flicker([here, here, gone, here], moments[:4], threshold=0.3) is None, "too few to say anything"
+    seen = flicker([here, here, gone, here] * 7, moments, threshold=0.3)
     assert seen is not None
     assert seen.value == pytest.approx(2 / 10)
 
 
 def test_flicker_looks_only_at_frames_in_a_row() -> None:
     """Frames of two clips, or seconds apart, say nothing."""
-    boxes = [found(a_box(0.0, 0.9)), found(a_box(0.5, 0.9))]
-    assert flicker(boxes, [Moment("a", 0.0), Moment("b", 0.2)], threshold=0.3) is None
-    assert flicker(boxes, [Moment("a", 0.0), Moment("a", 2.0)], threshold=0.3) is None
-    near = flicker(boxes, [Moment("a", 0.0), Moment("a", 0.2)], threshold=0.3)
+    boxes = [found(a_box(0.0, 0.9)), found(a_box(0.5, 0.9))] * 11
+    assert flicker(boxes, [Moment(str(n), 0.2 * n) for n in range(22)], threshold=0.3) is None
+    assert flicker(boxes, [Moment("a", 2.0 * n) for n in range(22)], threshold=0.3) is None
+    near = flicker(boxes, [Moment("a", 0.2 * n) for n in range(22)], threshold=0.3)
     assert near is not None
     assert near.value == 1.0
 

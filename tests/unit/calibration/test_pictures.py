@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from agent.errors import BadData, CannotCreate, InputMissing
+from agent.errors import BadData, CannotCreate, InputMissing, ServiceAway
 from calibration.clips import making
 from calibration.clips.pictureset import SetRecord, read_record
 from calibration.pictures import load_frame, open_pictures
@@ -129,6 +129,20 @@ def test_what_can_not_be_used_is_named_skipped_and_counted(tmp_path, caplog):
     assert reasons["twice.jpg"] == "the same bytes as 003.jpg"
     assert len(made.pictures) == 40
     assert "black.mp4: skipped: shows nothing: black" in caplog.text
+
+
+def test_a_fault_of_the_machine_is_not_remembered(tmp_path, monkeypatch):
+    """Too many open files in the first run; the second one looks again."""
+    folder = images(tmp_path / "in")
+
+    def fail(*_, **__):
+        raise ServiceAway("too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("calibration.clips.scanning.open_source", fail)
+        with pytest.raises(BadData, match="too many open files"):
+            open_pictures(folder, work=tmp_path / "work")
+    assert len(open_pictures(folder, work=tmp_path / "work").pictures) == 40
 
 
 def test_black_clips_alone_are_refused(tmp_path):

@@ -28,7 +28,7 @@ positive = st.floats(1e-3, 1e6)
 name = st.text(max_size=12)
 score = st.builds(
     record.Score,
-    metric=st.sampled_from(["agreement_ap50", "map", "map50", "top1"]),
+    metric=st.sampled_from(["agreement", "map", "map50", "top1"]),
     value=share,
     low=share,
     high=share,
@@ -64,8 +64,8 @@ layer = st.builds(record.LayerError, name=name, kind=name, damage=st.floats(0, 1
 def searches(draw: st.DrawFn) -> record.Search:
     points = draw(st.lists(point, min_size=1, max_size=5).map(tuple))
     return record.Search(
-        metric="strict_agreement",
-        aim=draw(share),
+        metric="f1",
+        floor=draw(share),
         points=points,
         chosen=draw(st.integers(0, len(points) - 1)),
         layers=draw(st.lists(layer, max_size=4).map(tuple)),
@@ -102,7 +102,7 @@ reports = st.builds(
         digest=name,
     ),
     artifacts=st.lists(artifact, max_size=3).map(tuple),
-    metric=st.just("agreement_ap50"),
+    metric=st.just("agreement"),
     floor=share,
     search=st.none() | searches(),
     histograms=st.lists(histograms(), max_size=2).map(tuple),
@@ -125,7 +125,7 @@ def full() -> record.Report:
         for n in range(0, 25, 5)
     )
     layers = tuple(record.LayerError(name=f"conv{i}", kind="CONV_2D", damage=i / 10) for i in range(6))
-    good = record.Score(metric="agreement_ap50", value=0.953, low=0.94, high=0.96, frames=64)
+    good = record.Score(metric="agreement", value=0.953, low=0.94, high=0.96, frames=64)
     return record.Report(
         model=record.Model(
             name="net",
@@ -160,9 +160,9 @@ def full() -> record.Report:
                 note="no runtime",
             ),
         ),
-        metric="agreement_ap50",
+        metric="agreement",
         floor=0.9,
-        search=record.Search(metric="strict_agreement", aim=0.9, points=points, chosen=4, layers=layers),
+        search=record.Search(metric="f1", floor=0.9, points=points, chosen=4, layers=layers),
         histograms=(
             record.ScoreHistogram(
                 file="int8.tflite", edges=(0.0, 0.5, 1.0), reference=(9, 3), candidate=(8, 4)
@@ -221,7 +221,7 @@ def test_parts_that_do_not_fit_are_refused() -> None:
     """A chosen point that is not there, bins without counts, bounds that fall."""
     points = full().search.points  # type: ignore[union-attr]
     with pytest.raises(BadData, match="there are 5 points"):
-        record.Search(metric="strict_agreement", aim=0.9, points=points, chosen=5)
+        record.Search(metric="f1", floor=0.9, points=points, chosen=5)
     with pytest.raises(BadData, match="one edge more than counts"):
         record.ScoreHistogram(file="a", edges=(0, 1), reference=(1, 2), candidate=(1,))
     with pytest.raises(BadData, match="must rise"):

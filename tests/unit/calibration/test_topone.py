@@ -41,9 +41,11 @@ def test_shift_is_that_of_the_references_best() -> None:
 
 
 def test_flicker_is_a_change_of_the_best_label() -> None:
-    """One change in three steps."""
-    moments = [Moment("a", 0.2 * n) for n in range(4)]
-    seen = topone.flicker([says(0), says(0), says(1), says(1)], moments)
+    """One change in three steps, in each of seven clips; in one clip alone it says nothing."""
+    moments = [Moment(clip, 0.2 * n) for clip in "abcdefg" for n in range(4)]
+    said = [says(0), says(0), says(1), says(1)]
+    assert topone.flicker(said, moments[:4]) is None
+    seen = topone.flicker(said * 7, moments)
     assert seen is not None
     assert seen.value == pytest.approx(1 / 3)
 

@@ -12,7 +12,7 @@ from agent.bundle import load_bundle
 from agent.errors import BadData, InputMissing, UsageError
 from calibration.cli import cli
 from calibration.footage import Footage
-from calibration.verdict import Verification, update
+from calibration.verdict import Verification, held_to, rounded, update
 from calibration.verify import measure
 from tests.unit.calibration.colours import colours_bundle, network, write_pictures
 
@@ -42,7 +42,7 @@ def test_good_int8_passes_and_bad_one_fails(tmp_path: Path, pictures: Path) -> N
     agreement = bad.artifacts[1].figures["top1_agreement"]
     assert agreement.value == pytest.approx(1 / 3)
     assert agreement.low < 1 / 3 < agreement.high
-    assert "top1_agreement 0.333 is below 0.9" in bad.artifacts[1].reason
+    assert "top1_agreement 0.3333 is below 0.9" in bad.artifacts[1].reason
 
 
 def test_labels_are_measured_too(tmp_path: Path, pictures: Path) -> None:
@@ -76,6 +76,8 @@ def test_reference_from_outside(tmp_path: Path, pictures: Path) -> None:
     outside.write_bytes(SWAPPED)
     found = verified(bundle, pictures, reference=outside)
     assert (found.reference, states(found)) == ("other.onnx", {"int8.onnx": "below"})
+    with pytest.raises(InputMissing, match=r"no such file: .*none\.onnx"):
+        verified(bundle, pictures, reference=tmp_path / "none.onnx")
     outside.write_bytes(b"no network")
     with pytest.raises(BadData, match="the reference can't be run"):
         verified(bundle, pictures, reference=outside)
@@ -102,13 +104,33 @@ def test_floor_of_the_manifest_and_of_the_caller(tmp_path: Path, pictures: Path)
     assert verified(bundle, pictures, floor=0.5).state == "fault"
 
 
+def test_a_floor_of_nothing_is_one(tmp_path: Path, pictures: Path) -> None:
+    """A floor of 0 that is asked for holds; in a manifest 0 says that there is none, and agreement has one then."""
+    bundle = colours_bundle(tmp_path / "b", floor=0.0, fp32=GOOD, int8=SWAPPED)
+    assert (verified(bundle, pictures).floor, verified(bundle, pictures).state) == (0.9, "fault")
+    assert (verified(bundle, pictures, floor=0.0).floor, verified(bundle, pictures, floor=0.0).state) == (
+        0.0,
+        "passed",
+    )
+
+
+def test_value_and_floor_are_rounded_alike(tmp_path: Path, pictures: Path) -> None:
+    """What passes by less than is written down is not refused by the agent when it reads that."""
+    bundle = colours_bundle(tmp_path / "b", floor=0.33332, fp32=GOOD, int8=SWAPPED)
+    assert held_to(bundle, judged=True, labels=False, floor=None) == ("top1_agreement", 0.3333)
+    update(bundle, verified(bundle, pictures))
+    manifest = load_bundle(bundle.path).manifest
+    assert manifest.accuracy.floor == manifest.artifact[1].value == rounded(1 / 3)
+    load_bundle(bundle.path).check_floor(manifest.artifact[1])
+
+
 def test_update_writes_what_was_measured(tmp_path: Path, pictures: Path) -> None:
     """Values, floor and state; the agent then knows that the bundle was measured."""
     bundle = colours_bundle(tmp_path / "b", fp32=GOOD, int8=SWAPPED)
     update(bundle, verified(bundle, pictures, floor=0.2))
     manifest = load_bundle(bundle.path).manifest
     assert (manifest.accuracy.metric, manifest.accuracy.floor) == ("top1", 0.2)
-    assert [artifact.value for artifact in manifest.artifact] == pytest.approx([1.0, 1 / 3])
+    assert [artifact.value for artifact in manifest.artifact] == [1.0, 0.3333]
     assert all(map(manifest.measured, manifest.artifact))
 
 
@@ -119,6 +141,9 @@ def test_update_leaves_signed_bundles_alone(tmp_path: Path, pictures: Path) -> N
     (bundle.path / "model.toml.minisig").write_text("a signature")
     with pytest.raises(UsageError, match="would break the bundle's origin"):
         update(load_bundle(bundle.path), before)
+    asked = ["verify", str(bundle.path), "--clips", str(tmp_path / "none"), "--update"]
+    told = CliRunner().invoke(cli, asked).exception
+    assert isinstance(told, UsageError), "before any frame is looked for"
 
 
 def test_files_that_give_no_picture_are_named(tmp_path: Path, pictures: Path) -> None:

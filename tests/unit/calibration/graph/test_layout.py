@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from agent.errors import BadData
-from calibration.graph import prepare
+from calibration.graph import equalize, prepare
 from calibration.graph.layout import (
     channels_first_input,
     drop_idle_reshapes,
@@ -33,6 +34,33 @@ def test_a_channels_first_input_stays() -> None:
     """A network that takes channels first is left alone."""
     before = model([("Conv", ["x", "w"], "y", STRIDE)], W)
     assert channels_first_input(before) is before
+
+
+def test_what_comes_before_the_transpose_is_kept() -> None:
+    """A picture scaled channels last, and transposed then: the network takes channels first all the same."""
+    nodes = [
+        ("Mul", ["x", "scale"], "s", {}),
+        ("Transpose", ["s"], "t", {"perm": [0, 3, 1, 2]}),
+        ("Conv", ["t", "w"], "y", STRIDE),
+    ]
+    before = model(nodes, {**W, "scale": np.array([1, 2, 3], np.float32)}, size=(1, 8, 6, 3))
+    x = noise(1, 8, 6, 3)
+    turned = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+    prepared = prepare(before).model
+    for after in (prepared, equalize(prepared, [turned])):
+        assert run(after, turned)[0] == pytest.approx(run(before, x)[0], abs=1e-5)
+
+
+@pytest.mark.parametrize("ir_version", [3, 8])
+def test_weights_may_be_listed_before_the_picture(ir_version: int) -> None:
+    """As old exporters do: the size that is fixed is the picture's."""
+    before = model([("Conv", ["x", "w"], "y", STRIDE)], W, size=(1, 3, "h", "w_"))
+    before.ir_version = ir_version
+    before.graph.input.insert(0, helper.make_tensor_value_info("w", TensorProto.FLOAT, (4, 3, 3, 3)))
+    after = prepare(before, width=8, height=8).model
+    assert [value.name for value in after.graph.input] == ["x"]
+    x = noise(1, 3, 8, 8)
+    assert run(after, x)[0] == pytest.approx(run(before, x)[0], abs=1e-5)
 
 
 def test_idle_reshapes_go_and_others_stay() -> None:
