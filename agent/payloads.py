@@ -97,10 +97,7 @@ class LastEnd(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """Birth (online) and last will (offline), retained.
-
-    `earlier` are the epochs before `previous`, the latest first: those whose births found no broker.
-    """
+    """Birth (online) and last will (offline), retained; `earlier`: the epochs before `previous`, the latest first."""
 
     schema: Literal[1]
     state: Literal["online", "offline"]

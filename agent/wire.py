@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from inspect import cleandoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -208,8 +209,19 @@ def json_schema(name: str) -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"urn:edge-agent:{name}-v{SCHEMA_VERSION}",
-        **schema,
+        **_dedented(schema),
     }
+
+
+def _dedented(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return `schema` with its texts as Python 3.13 gives docstrings, without their indentation."""
+    whole: dict[str, Any] = {}
+    for key, value in schema.items():
+        if isinstance(value, dict):
+            whole[key] = _dedented(value)
+        else:
+            whole[key] = cleandoc(value) if key == "description" and isinstance(value, str) else value
+    return whole
 
 
 def write_schemas(folder: Path = Path(__file__).parent / "schema") -> None:

@@ -49,7 +49,7 @@ SCORE_PICTURES = 100
 """Most pictures that each candidate of the search is scored on."""
 QDQ_PICTURES = 32
 """The same of the Q/DQ form, which ONNX Runtime runs slowly."""
-SEARCH_MARGIN = 0.2
+SEARCH_MARGIN = 0.4
 """The search aims this far from the floor to 1: it knows its pictures, and those of the measurement are new."""
 MARGIN = 0.8
 """The Q/DQ form aims this far from the floor to 1: its pictures are known, and those of the measurement are new."""

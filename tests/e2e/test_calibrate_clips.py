@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -82,25 +83,35 @@ def test_photos_and_clips_become_a_set(tmp_path):
     assert "is there already" in again.stderr
 
 
+def stopped_at_work(source: Path, out: Path, stop: signal.Signals) -> tuple[int, str]:
+    """Send `stop` to a run when it has looked at some more files; return its code, and what it said."""
+    process = subprocess.Popen(
+        command(source, "--out", out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    scans, end_s = out.with_name(".set.scans"), time.monotonic() + LIMIT_S
+    before = len(list(scans.glob("*.npz")))
+    while process.poll() is None and len(list(scans.glob("*.npz"))) < before + 10:
+        assert time.monotonic() < end_s
+        time.sleep(0.01)
+    process.send_signal(stop)
+    _, err = process.communicate(timeout=LIMIT_S)
+    return process.returncode, err
+
+
 def test_a_run_that_was_killed_or_interrupted_goes_on(tmp_path):
     """The set appears whole or not at all, and is the same as without an interruption."""
     source, out = DATA / "images/coco_train64", tmp_path / "set"
     for stop, code in ((signal.SIGKILL, -9), (signal.SIGINT, 130)):
-        process = subprocess.Popen(
-            command(source, "--out", out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        pictures = tmp_path / ".set.part" / "pictures"
-        scans, end_s = tmp_path / ".set.scans", time.monotonic() + LIMIT_S
-        before = len(list(scans.glob("*.npz")))
-        while process.poll() is None and len(list(scans.glob("*.npz"))) < before + 10:
-            assert time.monotonic() < end_s
-            time.sleep(0.01)
-        process.send_signal(stop)
-        _, err = process.communicate(timeout=LIMIT_S)
-        assert process.returncode == code, err
+        done, err = stopped_at_work(source, out, stop)
+        for _ in range(4):
+            if done != 0:
+                break
+            shutil.rmtree(out)  # it was quicker than the signal: once more, from nothing
+            done, err = stopped_at_work(source, out, stop)
+        assert done == code, err
         assert "Traceback" not in err
         assert not out.exists()
-        assert pictures.is_dir()
+        assert (tmp_path / ".set.part" / "pictures").is_dir()
     assert run(source, "--out", out).returncode == 0
     whole = run(source, "--out", tmp_path / "other", "--json")
     assert read_record(out) == read_record(tmp_path / "other")
