@@ -172,6 +172,7 @@ def test_what_is_over_the_size_limit_of_mosquitto_is_a_dead_letter(tmp_path: Pat
         state, counts = sender.publisher.state, sender.outbox.counts()
         sender.close()
         wait_for(lambda: len(subscriber.payloads("/events/")) == 6, 5, "the events")
+        wait_for(lambda: subscriber.payloads("/gap"), 5, "the gap")
         gap = json.loads(subscriber.payloads("/gap")[0])
     assert (gap["count"], gap["reason"]) == (1, "rejected")
     assert (state.rejected, state.connections, counts[Lane.P0].rejected) == (1, 1, 1)
