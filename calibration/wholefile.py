@@ -7,6 +7,7 @@ import os
 import secrets
 from typing import TYPE_CHECKING
 
+from agent.bundle.writing import sync
 from agent.errors import CannotCreate
 
 if TYPE_CHECKING:
@@ -34,21 +35,13 @@ def write_whole(file: Path, content: bytes, *, mode: int = 0o666) -> None:
             opened.flush()
             os.fsync(opened.fileno())
         part.replace(file)
-        _sync(file.parent)
+        sync(file.parent)
     except OSError as error:
         fix = "make room, or write elsewhere"
         raise CannotCreate(f"can't write {file}", seen=error.strerror or error, fix=fix) from None
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def ready_folder(folder: Path) -> None:

@@ -43,9 +43,9 @@ def write_bundle(out_dir: Path, manifest: Manifest, files: Mapping[str, Path | b
         bundle = load_bundle(part)
         bundle.golden()
         for written in (*part.iterdir(), part):
-            _sync(written)
+            sync(written)
         part.replace(out_dir)
-        _sync(out_dir.parent)
+        sync(out_dir.parent)
     except OSError as error:
         fix = "choose a directory that can be written, on a disk with room"
         raise CannotCreate(f"can't write bundle {out_dir}", seen=error.strerror or error, fix=fix) from None
@@ -72,7 +72,7 @@ def check_free(out_dir: Path) -> None:
         )
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Make a file or directory durable, so that the rename never reaches the disk before the data."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

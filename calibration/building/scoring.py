@@ -45,7 +45,7 @@ def scorer(
     """Return a function that says how far a model file agrees with `reference` on `pictures`, 0..1.
 
     Agreement of a detector, or with `decisions` F1 of what both tell at the threshold in use: of fourteen INT8
-    CenterNets on 64 images it goes with mAP on other images (correlation 0.82), where AP50 hardly does (0.64). The
+    CenterNets on 64 images it goes with mAP on other images, where AP50 hardly does. The
     share of equal best labels of a classifier.
     """
 
