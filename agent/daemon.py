@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
 
+from agent.allocator import use_one_arena
 from agent.camera import CameraOptions, Ended
 from agent.control import Control, socket_folder
 from agent.engines import Engines
@@ -54,6 +55,7 @@ def run(options: RunOptions, recorders: Sequence[Callable[[Result], None]] = ())
     Raises AgentError; TryAgain when messages are left for the next start.
     """
     sys.setswitchinterval(GIL_SWITCH_S)
+    use_one_arena()
     happenings: queue.SimpleQueue[Happening] = queue.SimpleQueue()
     systemd = Systemd()
     folder = options.state_dir if options.reload is not None else None
