@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import sys
 from typing import TYPE_CHECKING
 
-from agent.backends import open_engine
+from agent.backends import BatchEngine, open_engine
 from agent.bundle import NOBODY, load_bundle
 from agent.decode import make_decoder
-from agent.errors import BadConfig
+from agent.errors import AgentError, BadConfig
 from agent.events import EventMachine
 from agent.pipeline import Pipeline
 from agent.preprocess import Preprocessor
@@ -22,29 +23,103 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.backends import Engine
+    from agent.backends.choice import Choice
     from agent.bundle import Bundle, Trust
+    from agent.choosing import Chooser
     from agent.config import Detect
+    from agent.decode import Decoder
+
+log = logging.getLogger(__name__)
 
 _MOST_LABELS = 10
 
 
-def open_model(path: Path, *, threads: int, trust: Trust = NOBODY) -> tuple[Bundle, Engine]:
+def open_model(
+    path: Path, *, threads: int = 1, trust: Trust = NOBODY, chooser: Chooser | None = None
+) -> tuple[Bundle, Engine]:
     """Load the bundle `path`, open an engine for it and try it out: the model is sound, or this raises.
 
+    What `chooser` takes is opened, without one the best tflite artifact on `threads`. An engine that has to be
+    built is only waited for where nothing else can run; a built one that fails here gives way to the next best.
     Raises InputMissing, BadData (also for a model below its floor), NotPermitted or ServiceAway. The engine is
     the caller's to close.
     """
     bundle = load_bundle(path, trust)
-    artifact = bundle.artifact("tflite")
+    if chooser is not None and (choice := _ready(bundle, chooser)) is not None:
+        return _open_ready(bundle, choice, chooser)
+    artifact = bundle.artifact()
     bundle.check_floor(artifact)
     file, precision = bundle.file(artifact), artifact.precision
-    engine = open_engine(file, precision=precision, threads=threads, sha256=artifact.sha256)
+    return _tried(bundle, open_engine(file, precision=precision, threads=threads, sha256=artifact.sha256))
+
+
+def open_choice(bundle: Bundle, choice: Choice, state_dir: Path) -> Engine:
+    """Open an engine as `choice` says, untried; one of TensorRT is built first. Raises AgentError, Cancelled."""
+    from agent.choosing import Chooser
+
+    chooser = Chooser.here(state_dir, threads=choice.threads)
+    if choice.backend == "tensorrt":
+        chooser.build(bundle, choice)
+    return chooser.open(bundle, choice)[1]
+
+
+def open_tried(bundle: Bundle, choice: Choice, chooser: Chooser) -> tuple[Bundle, Engine]:
+    """Open an engine as `choice` says and try it out; return it with the bundle that names the artifact at work.
+
+    Raises AgentError.
+    """
+    named = bundle.choose(bundle.named(choice.artifact))
+    named.check_floor(named.artifact())
+    return _tried(*chooser.open(bundle, choice))
+
+
+def _ready(bundle: Bundle, chooser: Chooser) -> Choice | None:
+    """Return what can run, an engine that is built now if there is nothing else; None where nothing can run.
+
+    Raises what the last build raised, when all have failed.
+    """
+    failed: AgentError | None = None
+    while (choice := chooser.now(bundle)) is None and (wanted := chooser.wanted(bundle)) is not None:
+        log.info("%s: nothing else can run here: its engine is built first", bundle.manifest.name)
+        try:
+            chooser.build(bundle, wanted)
+        except AgentError as fault:
+            log.error("%s", fault)
+            failed = fault
+    if choice is None and failed is not None:
+        raise failed
+    return choice
+
+
+def _open_ready(bundle: Bundle, choice: Choice, chooser: Chooser) -> tuple[Bundle, Engine]:
+    """Open `choice`; an engine of TensorRT that fails gives way to what is ready then."""
+    try:
+        return open_tried(bundle, choice, chooser)
+    except AgentError as fault:
+        if choice.backend != "tensorrt":
+            raise
+        log.warning("engine of %s: %s", choice.artifact, fault)
+        if chooser.now(bundle) == choice:  # it is not damaged: another would fail as well
+            chooser.give_up(bundle, choice, fault)
+        if (following := _ready(bundle, chooser)) is None:
+            raise
+    return _open_ready(bundle, following, chooser)
+
+
+def _tried(bundle: Bundle, engine: Engine) -> tuple[Bundle, Engine]:
     try:
         try_out(bundle, engine)
     except BaseException:
         engine.close()
         raise
     return bundle, engine
+
+
+def ends(bundle: Bundle, engine: Engine, min_score: float) -> tuple[Preprocessor, Decoder]:
+    """Return what of a chain depends on the engine. Raises BadData when that is not what the manifest says."""
+    lend = engine.lend if isinstance(engine, BatchEngine) else None
+    preprocess = Preprocessor(bundle.manifest.input, engine.input, layout=bundle.artifact().layout, lend=lend)
+    return preprocess, make_decoder(bundle, engine.outputs, min_score=min_score)
 
 
 def build_pipeline(
@@ -64,9 +139,12 @@ def build_pipeline(
     manifest = bundle.manifest
     tracking = options_for(detect, manifest.decoder.score_threshold)
     numbers = iter(range(1, sys.maxsize))
+    min_score = min(min_score, tracking.low_score)
+    preprocess, decoder = ends(bundle, engine, min_score)
     return Pipeline(
-        preprocess=Preprocessor(manifest.input, engine.input, layout=bundle.artifact("tflite").layout),
-        decoder=make_decoder(bundle, engine.outputs, min_score=min(min_score, tracking.low_score)),
+        preprocess=preprocess,
+        decoder=decoder,
+        min_score=min_score,
         tracker=Tracker(tracking),
         events=EventMachine(
             detect,

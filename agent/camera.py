@@ -173,7 +173,7 @@ class Camera:
                 fault = error
             ended(Ended(self, fault))
 
-        self._lane = self._room.overlap.add(self._mailbox, self._stages)
+        self._lane = self._room.add(self._mailbox, self._stages)
         self._thread = threading.Thread(target=capture, name=f"capture {self.config.name}", daemon=True)
         self._thread.start()
 

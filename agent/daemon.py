@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from agent.allocator import use_one_arena
 from agent.camera import CameraOptions, Ended
 from agent.control import Control, socket_folder
-from agent.engines import Engines
 from agent.errors import AgentError
 from agent.lastwords import LastWords, stopped_within
 from agent.monitor import Monitor
@@ -30,6 +29,7 @@ from agent.watch import Watch, bundle_path, check_cameras, complete
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from agent.engines import Engines
     from agent.outlet import Outlet
     from agent.pipeline import Result
     from agent.runoptions import RunOptions
@@ -107,14 +107,7 @@ class _Service:
         options = self.options
         self._systemd.busy("starting: models and outbox are opened")
         with ExitStack() as stack:
-            engines = stack.enter_context(
-                Engines(
-                    threads=options.threads,
-                    eager=options.pace == "fastest",
-                    tell=self._happenings.put,
-                    trust=options.trust,
-                )
-            )
+            engines = stack.enter_context(options.open_engines(self._happenings.put))
             if self._stopped_while_loading(options, engines):
                 self._systemd.stopping("shutdown")
                 return None

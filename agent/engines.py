@@ -7,10 +7,11 @@ import threading
 from typing import TYPE_CHECKING
 
 from agent import wire
-from agent.assembly import open_model
+from agent.assembly import ends, open_model
 from agent.bundle import NOBODY
 from agent.overlap import Overlap
 from agent.priority import NICE_STAGES
+from agent.status import EngineStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
 
     from agent.backends import Engine
     from agent.bundle import Bundle, Trust
+    from agent.choosing import Chooser
     from agent.heartbeat import Heartbeat
+    from agent.improving import Improver
+    from agent.lanes import Lane
+    from agent.mailbox import Mailbox
+    from agent.stages import CameraStages
 
 log = logging.getLogger(__name__)
 
@@ -38,15 +44,41 @@ class EngineRoom:
         self.bell = threading.Condition()
         self.overlap = Overlap([], engine, self.bell, eager=eager, nice=NICE_STAGES, stay=True)
         self._tell, self._left = tell, False
+        self._changing = threading.Lock()
+        self._served: list[tuple[Lane, CameraStages]] = []
+        self._coming: Engine | None = None
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._thread.start()
 
     @property
     def model(self) -> wire.Model:
         """What events tell of the model."""
-        manifest, artifact = self.bundle.manifest, self.bundle.artifact("tflite")
+        manifest, artifact = self.bundle.manifest, self.bundle.artifact()
         info = self.engine.info
         return wire.Model(manifest.name, manifest.version, artifact.sha256, artifact.precision, info.backend)
+
+    def add(self, mailbox: Mailbox, stages: CameraStages) -> Lane:
+        """Serve one more camera, whose `stages` were made for an engine that this room has or had."""
+        with self._changing:
+            self._fit(stages)
+            self._served = [each for each in self._served if not each[0].done.is_set()]
+            lane = self.overlap.add(mailbox, stages)
+            self._served.append((lane, stages))
+            return lane
+
+    def exchange(self, bundle: Bundle, engine: Engine) -> None:
+        """Go on with another engine from the next frame on, and close the one before; from any thread."""
+
+        def swap() -> None:
+            with self._changing:
+                before, self._coming = self.engine, None
+                self.bundle, self.engine = bundle, engine
+                for _, stages in self._served:
+                    self._fit(stages)
+            before.close()
+
+        self._coming = engine
+        self.overlap.exchange(engine, swap)
 
     def beats(self) -> Iterator[Heartbeat]:
         """Yield what the engine and the loop around it do now."""
@@ -62,7 +94,11 @@ class EngineRoom:
             self._left = True
             log.error("the engine of %s does not end: going without it", self.bundle.manifest.name)
         else:
-            self.engine.close()
+            for engine in filter(None, (self.engine, self._coming)):
+                engine.close()
+
+    def _fit(self, stages: CameraStages) -> None:
+        stages.exchange(*ends(self.bundle, self.engine, stages.min_score), self.model)
 
     def _run(self) -> None:
         try:
@@ -73,26 +109,53 @@ class EngineRoom:
 
 
 class Engines:
-    """The table of engine rooms, by the path of the bundle; all are closed at the end of the `with` block."""
+    """The table of engine rooms, by the path of the bundle; all are closed at the end of the `with` block.
+
+    What `find` returns, asked once, chooses what runs; None is the best tflite artifact on `threads`. Unless
+    `eager`, engines of TensorRT that are still to be built are, meanwhile, and take over.
+    """
 
     def __init__(
-        self, *, threads: int, eager: bool, tell: Callable[[BaseException], None], trust: Trust = NOBODY
+        self,
+        *,
+        eager: bool,
+        tell: Callable[[BaseException], None],
+        threads: int = 1,
+        trust: Trust = NOBODY,
+        find: Callable[[], Chooser | None] = lambda: None,
     ) -> None:
         self._threads, self._eager, self._tell, self._trust = threads, eager, tell, trust
+        self._find: Callable[[], Chooser | None] | None = find
+        self._chooser: Chooser | None = None
+        self._improver: Improver | None = None
         self._rooms: dict[Path, EngineRoom] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._chooser is not None:
+            self._chooser.cancelled.set()
+        if self._improver is not None:
+            self._improver.close()
         self.keep(())
 
     def room(self, model: Path) -> EngineRoom:
         """Return the room of the bundle `model`; a new one is opened, tried out and told. Raises AgentError."""
+        if (find := self._find) is not None:
+            self._find = None
+            self._choose_by(find())
         if model not in self._rooms:
-            bundle, engine = open_model(model, threads=self._threads, trust=self._trust)
+            bundle, engine = open_model(
+                model, threads=self._threads, trust=self._trust, chooser=self._chooser
+            )
             _tell_origin(bundle)
-            self._rooms[model] = EngineRoom(bundle, engine, eager=self._eager, tell=self._tell)
+            for warning in self._chooser.warnings(bundle) if self._chooser else ():
+                log.warning("model %s: %s", bundle.manifest.name, warning)
+            room = EngineRoom(bundle, engine, eager=self._eager, tell=self._tell)
+            self._rooms = {**self._rooms, model: room}
+            if self._improver is not None:
+                self._improver.look_after(room)
         return self._rooms[model]
 
     @property
@@ -104,14 +167,40 @@ class Engines:
         """Return what the engines and their loops do now, from any thread."""
         return [beat for room in self.rooms for beat in room.beats()]
 
+    def status(self) -> tuple[EngineStatus, ...]:
+        """Return what runs for each model, what is built for it, and what could not be; from any thread."""
+        return tuple(self._status(room) for room in self.rooms)
+
     def keep(self, models: Collection[Path]) -> None:
         """Close the rooms of all other models."""
-        for model in [model for model in self._rooms if model not in models]:
-            self._rooms.pop(model).close()
+        leaving = [room for model, room in self._rooms.items() if model not in models]
+        self._rooms = {model: room for model, room in self._rooms.items() if model in models}
+        for room in leaving:
+            if self._improver is not None:
+                self._improver.leave(room)
+            room.close()
+
+    def _choose_by(self, chooser: Chooser | None) -> None:
+        self._chooser = chooser
+        if chooser is not None and chooser.target is not None and not self._eager:
+            from agent.improving import Improver  # who has no TensorRT needs nothing of it
+
+            self._improver = Improver(chooser)
+
+    def _status(self, room: EngineRoom) -> EngineStatus:
+        model, artifact, chooser = room.model, room.bundle.artifact(), self._chooser
+        return EngineStatus(
+            model=model.name,
+            backend=model.backend,
+            artifact=artifact.file,
+            precision=artifact.precision,
+            building=self._improver.building(room) if self._improver else "",
+            failures=chooser.failures(room.bundle) if chooser else (),
+        )
 
 
 def _tell_origin(bundle: Bundle) -> None:
     manifest = bundle.manifest
     log.info("model %s v%d: %s", manifest.name, manifest.version, bundle.origin.text)
-    for what, fix in bundle.doubts(bundle.artifact("tflite")):
+    for what, fix in bundle.doubts(bundle.artifact()):
         log.warning("model %s: %s; %s", manifest.name, what, fix)

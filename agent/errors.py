@@ -20,6 +20,12 @@ class AgentError(Exception):
         super().__init__(" ".join(f"{line}; {fix}".split()) if fix else " ".join(line.split()))
 
 
+def first_line(message: object) -> str:
+    """Return the first line of what another library says, 160 characters at most; "" where it says nothing."""
+    text = str(message).strip()
+    return text.splitlines()[0][:160] if text else ""
+
+
 class UsageError(AgentError):
     """The command line is wrong."""
 

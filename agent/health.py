@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from agent.heartbeat import Heartbeat
     from agent.outbox.outbox import OutboxState
     from agent.publisher.publisher import PublisherState
+    from agent.status import EngineStatus
 
 _WELL = ("ok", "starting")
 ALL = Budget()
@@ -39,6 +40,7 @@ def judge(
     cameras: Mapping[str, CameraHealth],
     publisher: PublisherState,
     outbox: OutboxState,
+    engines: Iterable[EngineStatus] = (),
     budget: Budget = ALL,
     now_s: float,
 ) -> Verdict:
@@ -53,6 +55,7 @@ def judge(
         *_of_cameras(cameras),
         *_of_publisher(publisher),
         *_of_outbox(outbox),
+        *(f"model {each.model}: {line}" for each in engines for line in each.failures),
         *([f"device: {budget.reason}"] if budget.reason else []),
     )
     return Verdict("stuck" if stuck else "degraded" if reasons else "ok", reasons, stuck)

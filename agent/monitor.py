@@ -127,6 +127,7 @@ class Monitor:
                 for camera in self._watch.cameras
                 if camera.config.name in health
             ),
+            engines=self._engines.status(),
             broker=BrokerStatus(
                 connected=publisher.connected,
                 protocol=publisher.protocol,
@@ -252,6 +253,7 @@ class Monitor:
             cameras=cameras,
             publisher=publisher,
             outbox=outlet.outbox.state,
+            engines=self._engines.status(),
             budget=self._throttle.budget,
             now_s=now_s,
         )

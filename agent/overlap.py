@@ -10,25 +10,23 @@ import queue
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
+from agent.batches import batch_of, run_jobs, take_ready
 from agent.errors import AgentError
 from agent.heartbeat import Beat
 from agent.histogram import Histogram
+from agent.lanes import Job, Lane, StageTimes, running_mean
 from agent.priority import be_nice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from numpy.typing import NDArray
-
     from agent.backends import Engine
+    from agent.lanes import Stages
     from agent.mailbox import Mailbox
-    from agent.messages import Frame, Geometry, ModelInput
+    from agent.messages import Frame
 
-_SMOOTHING = 0.1
-"""Weight of the newest sample in the running means of the stage times."""
 _MARGIN_S = 0.002
 """A frame is to be ready this long before the engine needs it, to begin with: an idle engine costs more."""
 _LATER, _EARLIER = 1.25, 0.99
@@ -37,60 +35,7 @@ _IDLE_WAIT_S = 0.5
 """Longest wait without looking around: a lost wake-up must not be a hang."""
 _AHEAD = 2
 _AHEAD_EAGER = 3
-"""Frames in work, the one in the network included; at full speed one more rides out a key frame's decoding."""
-
-
-class Stages(Protocol):
-    """What is done for a frame before and after the network."""
-
-    def prepare(self, frame: Frame) -> ModelInput:
-        """Convert the frame for the engine."""
-        ...
-
-    def finish(self, frame: Frame, geometry: Geometry, outputs: Sequence[NDArray[Any]]) -> object:
-        """Use the outputs."""
-        ...
-
-
-@dataclass(slots=True, eq=False)
-class Lane:
-    """One camera's way through the engine. `done` is set when all it ever got is finished."""
-
-    mailbox: Mailbox
-    stages: Stages
-    done: threading.Event = field(default_factory=threading.Event)
-    served: int = 0
-    in_work: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class _Job:
-    """A frame on its way through the network; the engine thread sets `outputs` or `fault`."""
-
-    frame: Frame
-    lane: Lane
-    prepared: ModelInput
-    outputs: tuple[NDArray[Any], ...] | None = None
-    fault: Exception | None = None
-
-    @property
-    def done(self) -> bool:
-        """The network has run."""
-        return self.outputs is not None or self.fault is not None
-
-
-@dataclass(slots=True)
-class StageTimes:
-    """Running means, seconds; 0.0 before the first frame."""
-
-    prepare_s: float = 0.0
-    infer_s: float = 0.0
-    finish_s: float = 0.0
-
-    @property
-    def total_s(self) -> float:
-        """From taking a frame to knowing its events."""
-        return self.prepare_s + self.infer_s + self.finish_s
+"""Frames of a camera in work, with the one in the network; at full speed one more rides out a key frame's decoding."""
 
 
 class Overlap:
@@ -101,7 +46,8 @@ class Overlap:
 
     On live sources two frames at most are in work: one in the network and one prepared behind it, which is taken
     from its mailbox as late as it can be prepared in time, so that it is the newest. With `eager` (a file at full
-    speed, where no frame is dropped) frames are taken as they come.
+    speed, where no frame is dropped) frames are taken as they come. An engine that takes a batch gets what of
+    several cameras is ready when it begins: one batch in the network, one behind it.
     """
 
     def __init__(
@@ -116,16 +62,17 @@ class Overlap:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._lanes = tuple(Lane(mailbox, stages) for mailbox, stages in lanes)
-        self._engine = engine
         self._bell = bell
         self._eager = eager
         self._nice = nice
         self._stay = stay
         self._clock = clock
-        self._ahead = _AHEAD_EAGER if eager else _AHEAD
-        self._jobs: deque[_Job] = deque()
-        self._inbox: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._use(engine)
+        self._coming: tuple[Engine, Callable[[], None]] | None = None
+        self._jobs: deque[Job] = deque()
+        self._inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._started_s = 0.0
+        self._running = 0
         self._margin_s = _MARGIN_S
         self._preparing = self._over = False
         self._turn = 0
@@ -151,6 +98,15 @@ class Overlap:
             mailbox.close()
         return lane
 
+    def exchange(self, engine: Engine, swap: Callable[[], None]) -> None:
+        """Run `engine` from the next frame on; from any thread.
+
+        The loop calls `swap` in between, when no frame is in work: what frames are prepared for may change then.
+        """
+        with self._bell:
+            self._coming = engine, swap
+            self._bell.notify_all()
+
     def close(self) -> None:
         """Have `run` end as soon as every lane is done; from any thread."""
         with self._bell:
@@ -175,6 +131,11 @@ class Overlap:
                 lane.mailbox.close()  # nobody takes frames any more: capture must not wait for that
                 lane.done.set()
             engine_thread.join()
+
+    def _use(self, engine: Engine) -> None:
+        self._engine = engine
+        self._batch = batch_of(engine)
+        self._ahead = _AHEAD * self._batch + (_AHEAD_EAGER - _AHEAD if self._eager else 0)
 
     def _step(self) -> bool:
         """Do what is most pressing: an engine without a next frame, then a result; return False at the end."""
@@ -204,15 +165,21 @@ class Overlap:
                 lane.done.set()
 
     def _unstarted(self) -> int:
-        """Return how many frames are prepared behind the one in the network."""
-        return max(0, sum(not job.done for job in self._jobs) - 1)
+        """Return how many frames are prepared behind those in the network."""
+        return max(0, sum(not job.done for job in self._jobs) - max(1, self._running))
+
+    def _waiting(self) -> list[Lane]:
+        """Return the lanes of which a frame can be taken now."""
+        if self._coming is not None or len(self._jobs) >= self._ahead:
+            return []
+        most = _AHEAD_EAGER if self._eager else _AHEAD
+        return [lane for lane in self._lanes if lane.mailbox.full and lane.in_work < most]
 
     def _prepare_next(self) -> bool:
         """Prepare the next frame, if there is one and it is time; return whether."""
-        if len(self._jobs) >= self._ahead or self._prepare_in_s() > 0:
-            return False
-        waiting = [lane for lane in self._lanes if lane.mailbox.full]
-        if not waiting:
+        self._swap()
+        waiting = self._waiting()
+        if not waiting or self._prepare_in_s(len(waiting)) > 0:
             return False
         lane = min(waiting, key=lambda lane: lane.served)
         frame = lane.mailbox.take()
@@ -222,12 +189,22 @@ class Overlap:
             self._prepare(frame, lane)
         return True
 
-    def _prepare_in_s(self) -> float:
-        """Seconds until the next frame should be taken, for the engine to find it ready when it is done."""
+    def _swap(self) -> None:
+        """Go on with the engine that has come, once no frame is in work: its thread waits for one then."""
+        if self._coming is None or self._jobs:
+            return
+        with self._bell:
+            (engine, swap), self._coming = self._coming, None
+        self._use(engine)
+        swap()
+
+    def _prepare_in_s(self, waiting: int) -> float:
+        """Seconds until the next frame should be taken, for the engine to find what waits ready when it is done."""
         if self._eager or not self._jobs:
             return 0.0
         done_s = self._started_s + self.times.infer_s
-        return done_s - self.times.prepare_s - self._margin_s - self._clock()
+        frames = min(waiting, self._ahead - len(self._jobs))
+        return done_s - frames * self.times.prepare_s - self._margin_s - self._clock()
 
     def _prepare(self, frame: Frame, lane: Lane) -> None:
         begin_s = self._clock()
@@ -240,9 +217,9 @@ class Overlap:
             self._preparing = False
             return
         took_s = self._clock() - begin_s
-        self.times.prepare_s = _mean(self.times.prepare_s, took_s)
+        self.times.prepare_s = running_mean(self.times.prepare_s, took_s)
         self.took["prepare"].observe(took_s)
-        job = _Job(frame, lane, prepared)
+        job = Job(frame, lane, prepared)
         lane.in_work += 1
         if not self._jobs:
             self._started_s = self._clock()  # the engine's thread may begin only after the next look
@@ -250,7 +227,7 @@ class Overlap:
         self._inbox.put(job)
         self._preparing = False
 
-    def _finish(self, job: _Job) -> None:
+    def _finish(self, job: Job) -> None:
         if job.outputs is None:
             raise job.fault or AssertionError("a job that is done has outputs or a fault")
         begin_s = self._clock()
@@ -258,22 +235,22 @@ class Overlap:
         job.lane.stages.finish(job.frame, job.prepared.geometry, job.outputs)
         job.lane.in_work -= 1
         took_s = self._clock() - begin_s
-        self.times.finish_s = _mean(self.times.finish_s, took_s)
+        self.times.finish_s = running_mean(self.times.finish_s, took_s)
         self.took["finish"].observe(took_s)
         self._let_go()  # here too: a loop that always has a frame never gets to the end of a step
 
     def _run_engine(self) -> None:
-        """Be the engine thread: run the network on one job after the other."""
+        """Be the engine thread: run the network on one job after the other, or on all that are ready."""
         while (job := self._inbox.get()) is not None:
+            jobs = [job, *take_ready(self._inbox, self._batch - 1)]
+            self._running = len(jobs)
             self._started_s = begin_s = self._clock()
             self.engine_beat.begin("infer", begin_s)
-            try:
-                job.outputs = self._engine.infer(job.prepared.tensor)
-            except Exception as fault:  # noqa: BLE001  it is raised again by the loop
-                job.fault = fault
+            run_jobs(self._engine, jobs)
             self.engine_beat.wait()
+            self._running = 0
             took_s = self._clock() - begin_s
-            self.times.infer_s = _mean(self.times.infer_s, took_s)
+            self.times.infer_s = running_mean(self.times.infer_s, took_s)
             self.took["infer"].observe(took_s)
             self._adjust_margin()
             with self._bell:
@@ -294,15 +271,9 @@ class Overlap:
                 return
             if not (self._lanes or self._stay):
                 return
-            timeout_s = _IDLE_WAIT_S
-            if len(self._jobs) < self._ahead:
-                if any(lane.mailbox.full for lane in self._lanes):
-                    timeout_s = self._prepare_in_s()
-                elif self._leaving():
-                    return
+            if self._leaving() or (self._coming is not None and not self._jobs):
+                return
+            waiting = self._waiting()
+            timeout_s = self._prepare_in_s(len(waiting)) if waiting else _IDLE_WAIT_S
             if timeout_s > 0:
                 self._bell.wait(timeout_s)
-
-
-def _mean(mean: float, sample: float) -> float:
-    return mean + _SMOOTHING * (sample - mean) if mean else sample

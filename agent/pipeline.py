@@ -32,6 +32,7 @@ class Pipeline:
     """Everything between a decoded frame and its events but the engine, which runs between the two calls.
 
     `keep` (xyxy (n, 4) -> bool (n,)) says which boxes count at all: what lies in a mask is not even tracked.
+    `min_score` is the lowest score that `decoder` lets through.
     """
 
     def __init__(
@@ -39,15 +40,21 @@ class Pipeline:
         *,
         preprocess: Preprocessor,
         decoder: Decoder,
+        min_score: float,
         tracker: Tracker,
         events: EventMachine,
         keep: Callable[[NDArray[np.float32]], NDArray[np.bool_]] | None = None,
     ) -> None:
         self._preprocess = preprocess
         self._decoder = decoder
+        self.min_score = min_score
         self._tracker = tracker
         self._events = events
         self._keep = keep
+
+    def exchange(self, preprocess: Preprocessor, decoder: Decoder) -> None:
+        """Go on with those of another engine; no frame may be between `prepare` and `finish`."""
+        self._preprocess, self._decoder = preprocess, decoder
 
     def prepare(self, frame: Frame) -> ModelInput:
         """Convert `frame` for the engine: the only full-frame work of the chain."""

@@ -96,10 +96,18 @@ class Preprocessor:
     """Turns pictures of any size and YUV format into the input of one model.
 
     The scaler runs on the calling thread alone: one with threads of its own fights the engine for the cores.
-    Raises BadData at construction when the engine's input is not what the manifest says.
+    `lend` gives the arrays to write to, such as memory of the engine itself; None: new ones. Raises BadData
+    at construction when the engine's input is not what the manifest says.
     """
 
-    def __init__(self, spec: InputSpec, tensor: TensorSpec, *, layout: str) -> None:
+    def __init__(
+        self,
+        spec: InputSpec,
+        tensor: TensorSpec,
+        *,
+        layout: str,
+        lend: Callable[[], NDArray[Any]] | None = None,
+    ) -> None:
         self._target = spec.width, spec.height
         self._resize = spec.resize
         self._interpolation = _INTERPOLATION[spec.interpolation]
@@ -107,6 +115,7 @@ class Preprocessor:
         self._format = "bgr24" if spec.colour == "bgr" else "rgb24"
         self._shape = _checked_shape(spec, tensor, nchw=self._nchw)
         self._dtype = tensor.dtype
+        self._lend = lend or (lambda: np.empty(self._shape, self._dtype))
         self._write = _writer(spec, tensor)
         self._pad = np.full(self._shape, 0, self._dtype)
         self._write(np.full((spec.height, spec.width, 3), spec.pad, np.uint8), self._as_hwc(self._pad))
@@ -118,13 +127,15 @@ class Preprocessor:
         placement, geometry = self._placement(picture.width, picture.height)
         pixels = self._scale(picture, placement.scaled)
         (cx, cy, w, h), (x, y) = placement.crop, placement.at
-        tensor = np.empty(self._shape, self._dtype) if (w, h) == self._target else self._pad.copy()
+        tensor = self._lend()
+        if (w, h) != self._target:
+            np.copyto(tensor, self._pad)
         self._write(pixels[cy : cy + h, cx : cx + w], self._as_hwc(tensor)[y : y + h, x : x + w])
         return ModelInput(tensor, geometry)
 
     def fill(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
         """Return the input made of `pixels` (height, width, 3), already of its size and in its colour order."""
-        tensor = np.empty(self._shape, self._dtype)
+        tensor = self._lend()
         self._write(pixels, self._as_hwc(tensor))
         return tensor
 

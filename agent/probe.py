@@ -15,6 +15,7 @@ from agent.bundle import load_bundle
 from agent.errors import InputMissing
 from agent.hardware import Board, Sensors, identify, read_facts, read_sensors
 from agent.select import Plan, plan
+from agent.tuning import read_tuning
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,9 +33,10 @@ class Report(msgspec.Struct, frozen=True):
     plan: Plan
 
 
-def probe(bundle: Path, root: Path = Path("/")) -> Report:
+def probe(bundle: Path, root: Path = Path("/"), *, state_dir: Path | None = None) -> Report:
     """Look at this device, or with another `root` at a copy of a device's files, where nothing can be tried.
 
+    `state_dir` is where `tune` keeps what it measured.
     Raises InputMissing and BadData for the bundle, InputMissing for `root`.
     """
     if not root.is_dir():
@@ -42,7 +44,8 @@ def probe(bundle: Path, root: Path = Path("/")) -> Report:
     manifest = load_bundle(bundle).manifest
     board = identify(read_facts(root))
     backends = usable_backends(board, try_runtimes() if root == Path("/") else None)
-    chosen = plan(board, manifest.artifact, backends)
+    tuning = read_tuning(state_dir, manifest.artifact) if state_dir is not None else None
+    chosen = plan(board, manifest.artifact, backends, tuning)
     return Report(board, read_sensors(root), backends, f"{manifest.name} {manifest.version}", chosen)
 
 
@@ -93,9 +96,11 @@ def _device_rows(report: Report) -> list[tuple[str, str]]:
 
 
 def _plan_rows(chosen: Plan) -> list[tuple[str, str]]:
-    threads = f"{chosen.threads} thread{'s' if chosen.threads > 1 else ''}"
-    taken = "nothing can run" if chosen.backend is None else f"{chosen.backend}: {chosen.artifact}, {threads}"
-    rows = [("run", taken), *(("warning", warning) for warning in chosen.warnings)]
+    taken = "nothing can run" if chosen.choice is None else f"{chosen.choice} ({chosen.artifact})"
+    rows = [("run", taken)]
+    if chosen.choice is not None:
+        rows.append(("why", chosen.tuned or "not tuned: `edge-agent tune` measures what is fastest here"))
+    rows += [("warning", warning) for warning in chosen.warnings]
     for other in chosen.rejected:
         name = " ".join(filter(None, (other.backend, other.artifact)))
         rows.append(("not", f"{name}: {_why(other.reason, other.fix)}"))

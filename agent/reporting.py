@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 class EventReporter:
     """Puts the events of one camera into the outbox and the counts of its labels into the retained state.
 
-    `sampling` tells mode, effective rate and miss window of this moment; `utc` maps the logic clock to UTC.
+    `model` may change between frames. `sampling` tells mode, effective rate and miss window of this moment;
+    `utc` maps the logic clock to UTC.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class EventReporter:
     ) -> None:
         self._outlet = outlet
         self._camera = camera
-        self._model = model
+        self.model = model
         self._sampling = sampling
         self._utc = utc
         self._states: dict[str, tuple[int, int]] = {}
@@ -76,7 +77,7 @@ class EventReporter:
                 identity=self._outlet.identity,
                 frame=frame,
                 now_s=time.monotonic(),
-                model=self._model,
+                model=self.model,
                 sampling=sampling,
                 time=utc,
             )

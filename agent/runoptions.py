@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,9 +10,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from agent.bundle import NOBODY
+from agent.engines import Engines
 from agent.errors import IOFault, TryAgain
+from agent.hardware import default_threads
 from agent.outlet import open_outlet
 from agent.reporting import DetectionLog, MotLog
+from agent.tuning.store import FOLDER as TUNED
 from agent.watch import bundle_path, complete
 
 if TYPE_CHECKING:
@@ -20,8 +24,8 @@ if TYPE_CHECKING:
 
     from agent.bundle import Trust
     from agent.capture import Pace
+    from agent.choosing import Chooser
     from agent.config import Config
-    from agent.engines import Engines
     from agent.errors import AgentError
     from agent.mqtt.options import MqttOptions
     from agent.outlet import Outlet
@@ -36,6 +40,9 @@ _OF_CAMERAS = ("camera", "model", "sampling", "detect")
 class RunOptions:
     """What `run` was asked for. `config` has a device and a state directory; without a `broker` its `sink` is used.
 
+    `threads` None: as many as were measured best, else all cores but one. The facts of the device are read below
+    `root`.
+
     With `reload`, the service: a camera's fault is waited out, and SIGHUP runs what `reload` returns. Without,
     one command: a camera's fault is its end.
     """
@@ -43,11 +50,12 @@ class RunOptions:
     config: Config
     trust: Trust = NOBODY
     broker: MqttOptions | None = None
-    threads: int = 1
+    threads: int | None = None
     pace: Pace = "realtime"
     detections: Path | None = None
     mot: Path | None = None
     min_score: float = 0.05
+    root: Path = Path("/")
     reload: Callable[[], RunOptions] | None = None
 
     @property
@@ -61,6 +69,24 @@ class RunOptions:
         settings = msgspec.structs.asdict(self.config)
         of_all = [value for key, value in settings.items() if key not in _OF_CAMERAS]
         return *of_all, self.trust, self.broker, self.threads
+
+    def open_engines(self, tell: Callable[[BaseException], None]) -> Engines:
+        """Return the table of engines, empty, for this device; `tell` hears of their faults."""
+        return Engines(
+            eager=self.pace == "fastest",
+            tell=tell,
+            threads=self.threads or default_threads(),
+            trust=self.trust,
+            find=self._find_chooser,
+        )
+
+    def _find_chooser(self) -> Chooser | None:
+        """Look at this device; return None where there is nothing to choose: no TensorRT, and nothing measured."""
+        if importlib.util.find_spec("tensorrt") is None and not (self.state_dir / TUNED).is_dir():
+            return None
+        from agent.choosing import Chooser  # who has nothing to choose needs nothing of it
+
+        return Chooser.here(self.state_dir, threads=self.threads, root=self.root)
 
     def open_outlet(self, last_end: LastEnd | None) -> AbstractContextManager[Outlet]:
         """Open the way out; births tell of `last_end`. Raises CannotCreate, TryAgain, BadConfig."""

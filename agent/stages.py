@@ -15,8 +15,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from agent import wire
+    from agent.decode import Decoder
     from agent.messages import Event, Frame, Geometry, ModelInput
     from agent.pipeline import Pipeline, Result
+    from agent.preprocess import Preprocessor
     from agent.reporting import EventReporter
 
 CAMERA_LOST = "camera_lost"
@@ -50,6 +53,17 @@ class CameraStages:
     def watchful(self) -> bool:
         """Tell whether something is there that moves, or was not found in the last frame; from any thread."""
         return self._watchful
+
+    @property
+    def min_score(self) -> float:
+        """The lowest score that its decoder must let through."""
+        return self._pipeline.min_score
+
+    def exchange(self, preprocess: Preprocessor, decoder: Decoder, model: wire.Model) -> None:
+        """Go on with another engine, that of `model`; no frame may be between `prepare` and `finish`."""
+        with self._lock:
+            self._pipeline.exchange(preprocess, decoder)
+            self._reporter.model = model
 
     def prepare(self, frame: Frame) -> ModelInput:
         """Convert the frame for the engine. Raises AgentError for a picture that can't be."""

@@ -11,7 +11,7 @@ _CHECKOUT = Path(__file__).resolve().parents[1]
 _SHARE = Path("share/edge-agent")
 
 SHIPPED = {
-    "person-ssdlite-300": "c2344acf75017f1144f05232441252126f5b4a6961af873417c4b3d2c0b25a5b",
+    "person-ssdlite-300": "d7204565b003626e2728ceaed5a03740f90b98c31676ad122898ab531cc9b4f4",
 }
 """The bundles in `models/` that belong to this package, each with the sha256 of its model.toml.
 

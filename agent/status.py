@@ -27,6 +27,20 @@ class CameraStatus(msgspec.Struct, frozen=True):
     events: int
 
 
+class EngineStatus(msgspec.Struct, frozen=True):
+    """What runs for a model. `building` is how far the build of a better engine is, "" without one.
+
+    `failures` say why engines could not be built, one line each.
+    """
+
+    model: str
+    backend: str
+    artifact: str
+    precision: str
+    building: str
+    failures: tuple[str, ...]
+
+
 class BrokerStatus(msgspec.Struct, frozen=True):
     """The way out: to a broker, or to a file (protocol "file")."""
 
@@ -79,6 +93,7 @@ class Status(msgspec.Struct, frozen=True):
     state_dir: str
     epoch: str
     cameras: tuple[CameraStatus, ...]
+    engines: tuple[EngineStatus, ...]
     broker: BrokerStatus
     outbox: OutboxStatus
 

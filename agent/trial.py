@@ -48,7 +48,7 @@ def try_out(bundle: Bundle, engine: Engine) -> None:
     load and run like good ones (ultralytics#18210). Also for outputs that are far from what the float network
     gave where the bundle was built.
     """
-    artifact, threshold = bundle.artifact("tflite"), bundle.manifest.decoder.score_threshold
+    artifact, threshold = bundle.artifact(), bundle.manifest.decoder.score_threshold
     preprocess = Preprocessor(bundle.manifest.input, engine.input, layout=artifact.layout)
     decode = make_decoder(bundle, engine.outputs, min_score=threshold)
     size = bundle.manifest.input.width, bundle.manifest.input.height

@@ -54,8 +54,8 @@ def _open(bundle: Bundle, artifact: Artifact, threads: int) -> Engine:
     if artifact.format == "onnx":
         from calibration.ortengine import OrtEngine
 
-        return OrtEngine(file, precision=artifact.precision, threads=threads)
-    return open_engine(file, precision=artifact.precision, threads=threads)
+        return OrtEngine(file, precision=artifact.precision, threads=threads, sha256=artifact.sha256)
+    return open_engine(file, precision=artifact.precision, threads=threads, sha256=artifact.sha256)
 
 
 if __name__ == "__main__":

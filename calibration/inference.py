@@ -57,19 +57,31 @@ class Runner:
 def open_runner(bundle: Bundle, artifact: Artifact, *, threads: int = 1) -> Runner:
     """Return a Runner of one artifact of `bundle`. Raises InputMissing, BadData, ServiceAway."""
     return open_file(
-        bundle, bundle.file(artifact), precision=artifact.precision, layout=artifact.layout, threads=threads
+        bundle,
+        bundle.file(artifact),
+        precision=artifact.precision,
+        layout=artifact.layout,
+        threads=threads,
+        sha256=artifact.sha256,
     )
 
 
 def open_file(
-    bundle: Bundle, file: Path, *, precision: str, layout: str | None = None, threads: int = 1
+    bundle: Bundle,
+    file: Path,
+    *,
+    precision: str,
+    layout: str | None = None,
+    threads: int = 1,
+    sha256: str | None = None,
 ) -> Runner:
     """Return a Runner of `file` (.onnx or .tflite), read as the manifest of `bundle` says.
 
-    Without `layout`, it is told by the shape of the input. Raises InputMissing, BadData, ServiceAway.
+    Without `layout`, it is told by the shape of the input; with `sha256` only what has that runs.
+    Raises InputMissing, BadData, ServiceAway.
     """
     opener = OrtEngine if file.suffix.lower() == ".onnx" else open_engine
-    engine: Engine = opener(file, precision=precision, threads=threads)
+    engine: Engine = opener(file, precision=precision, threads=threads, sha256=sha256)
     try:
         return Runner(bundle, engine, layout=layout or layout_of(engine.input))
     except BaseException:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime as ort
 
-from agent.errors import BadData, InputMissing
+from agent.bundle.files import read_weights
+from agent.errors import BadData, InputMissing, first_line
 from agent.messages import EngineInfo, TensorSpec
 
 if TYPE_CHECKING:
@@ -29,13 +30,14 @@ _ONLY_ERRORS = 3
 class OrtEngine:
     """One .onnx network on `threads` CPU threads: an Engine as agent.backends has it.
 
-    Raises InputMissing without the file, BadData when the runtime refuses it.
+    With `sha256`, the bytes that have it are those that run; without, the file may keep its weights beside it.
+    Raises InputMissing without the file, BadData when the runtime refuses it or it has another hash.
     """
 
-    def __init__(self, artifact: Path, *, precision: str, threads: int) -> None:
+    def __init__(self, artifact: Path, *, precision: str, threads: int, sha256: str | None = None) -> None:
         if not artifact.is_file():
             raise InputMissing("model file", seen=artifact, fix="check the path")
-        self._session = _load(artifact, threads)
+        self._session = _load(artifact, threads, sha256)
         inputs = self._session.get_inputs()
         if len(inputs) != 1:
             raise BadData("model inputs", seen=len(inputs), fix="one image input is what the agent feeds")
@@ -64,7 +66,9 @@ class OrtEngine:
             return tuple(self._session.run(None, {self._input.name: tensor}))
         except Exception as error:  # the runtime's own exceptions share no public base
             raise BadData(
-                "inference failed", seen=_first_line(error), fix="check the model with onnx.checker"
+                "inference failed",
+                seen=first_line(error) or type(error).__name__,
+                fix="check the model with onnx.checker",
             ) from error
 
     def close(self) -> None:
@@ -72,17 +76,18 @@ class OrtEngine:
         self._session = None
 
 
-def _load(artifact: Path, threads: int) -> Any:
+def _load(artifact: Path, threads: int, sha256: str | None) -> Any:
+    network = read_weights(artifact, sha256) if sha256 else str(artifact)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _ONLY_ERRORS
     try:
-        return ort.InferenceSession(str(artifact), options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(network, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's own exceptions share no public base
         raise BadData(
             f"{artifact.name} can't be loaded by ONNX Runtime",
-            seen=_first_line(error),
+            seen=first_line(error) or type(error).__name__,
             fix="convert it again, or use another model",
         ) from error
 
@@ -95,7 +100,3 @@ def _spec(tensor: Any) -> TensorSpec:
     if tensor.type not in _DTYPES:
         raise BadData(f"tensor {tensor.name}: type", seen=tensor.type, fix="use a model of ordinary numbers")
     return TensorSpec(tensor.name, tuple(tensor.shape), np.dtype(_DTYPES[tensor.type]))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

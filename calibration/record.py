@@ -14,13 +14,16 @@ from calibration.bootstrap import Figure  # noqa: TC001 - msgspec reads it
 
 SCHEMA = 1
 REPORT = "report.json"
-Metric = Literal["agreement", "map", "map50", "top1"]
-SearchMetric = Literal["f1", "top1"]
+Metric = Literal["agreement", "top1_agreement", "map", "map50", "top1"]
+SearchMetric = Literal["f1", "top1_agreement"]
 RobustnessMetric = Literal["map", "agreement_ap50", "top1", "top1_agreement"]
 
 
 class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What was quantized: the manifest's words, and the file that everything was made from."""
+    """What was quantized: the manifest's words, and the file that everything was made from.
+
+    `source_data` are the files of weights that an ONNX file refers to, each with its sha256.
+    """
 
     name: str
     version: int
@@ -30,6 +33,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     height: int
     source: str
     source_sha256: str
+    source_data: dict[str, str] = {}
 
 
 class Tool(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -96,6 +100,13 @@ class Search(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     chosen: int
     layers: tuple[LayerError, ...] = ()
     damage_unit: str = "share of the output's error"
+
+    @property
+    def why(self) -> str:
+        """Why the point was taken, as a sentence's end."""
+        if self.points[self.chosen].accuracy < self.floor:
+            return f"the best, as none reaches the aim of {self.floor:.3f}"
+        return f"the least work in float of those that reach the aim of {self.floor:.3f}"
 
     def __post_init__(self) -> None:
         if not 0 <= self.chosen < len(self.points):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from agent.bundle import Bundle
+    from agent.bundle import Artifact, Bundle
     from agent.messages import Detections, Frame
     from calibration.inference import Runner
 
@@ -54,18 +54,25 @@ def open_pair(bundle: Bundle, reference: Path | None = None) -> Pair:
 
     Raises InputMissing, BadData, also when there are no two.
     """
-    candidate, own = bundle.artifact(), own_reference(bundle)
-    file = reference or (bundle.file(own) if own and own != candidate else None)
-    if file is None:
-        have = ", ".join(artifact.file for artifact in bundle.manifest.artifact)
-        fix = "name a float network by --reference, or build an INT8 one with `edge-calibrate build`"
-        raise BadData("the bundle has no two networks to compare", seen=have, fix=fix)
-    opened = open_runner(bundle, candidate)
+    candidate = bundle.artifact()
+    name, opened = _open_reference(bundle, candidate, reference)
     try:
-        return Pair(open_file(bundle, file, precision="reference"), opened, file.name, candidate.file)
+        return Pair(opened, open_runner(bundle, candidate), name, candidate.file)
     except BaseException:
         opened.close()
         raise
+
+
+def _open_reference(bundle: Bundle, candidate: Artifact, given: Path | None) -> tuple[str, Runner]:
+    """Return the float network's name and runner: `given`, else the float artifact beside `candidate`."""
+    if given:
+        return given.name, open_file(bundle, given, precision="reference")
+    own = own_reference(bundle)
+    if own is None or own == candidate:
+        have = ", ".join(artifact.file for artifact in bundle.manifest.artifact)
+        fix = "name a float network by --reference, or build an INT8 one with `edge-calibrate build`"
+        raise BadData("the bundle has no two networks to compare", seen=have, fix=fix)
+    return own.file, open_runner(bundle, own)
 
 
 @dataclass(slots=True, eq=False)

@@ -8,6 +8,8 @@ import msgspec
 from rich.markup import escape
 from rich.table import Table
 
+from calibration.wording import counted, figure_name
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -37,8 +39,8 @@ _MOST_WORST = 5
 def print_verification(console: Console, found: Verification) -> None:
     """Print what `verify` found: a block an artifact, a row a figure with its interval."""
     console.print(
-        f"[bold]{escape(found.model)} {found.version}[/], {found.frames} frames of {found.clips} clips, "
-        f"reference {escape(found.reference or 'none')}, floor {found.metric} {found.floor:g}"
+        f"[bold]{escape(found.model)} {found.version}[/], {_seen(found)}, "
+        f"reference {escape(found.reference or 'none')}, floor {figure_name(found.metric)} {found.floor:g}"
     )
     table = Table(box=None, pad_edge=False)
     for head, justify in (("artifact", "left"), ("figure", "left"), ("value", "right"), ("95 %", "left")):
@@ -52,6 +54,10 @@ def print_verification(console: Console, found: Verification) -> None:
             console.print(f"[{colour}]{verdict.state}[/] {escape(verdict.file)}: {escape(verdict.reason)}")
     _print_skipped(console, found.skipped)
     console.print(f"[bold]{found.state}[/]")
+
+
+def _seen(found: Verification | Comparison) -> str:
+    return f"{counted(found.frames, 'frame')} of {counted(found.clips, 'clip')}"
 
 
 def _add(table: Table, verdict: Verdict) -> None:
@@ -96,7 +102,7 @@ def comparison_rows(found: Comparison) -> list[tuple[str, str, str]]:
 
 def print_comparison(console: Console, found: Comparison) -> None:
     """Print what `compare` found, and the frames where the two disagree most."""
-    console.print(f"{found.frames} frames of {found.clips} clips, {found.labels_in_common} labels in common")
+    console.print(f"{_seen(found)}, {counted(found.labels_in_common, 'label')} in common")
     table = Table(box=None, pad_edge=False)
     table.add_column("")
     for head in HEADS:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from agent.backends.tflite import Runtime
     from agent.messages import EngineInfo, TensorSpec
 
 
@@ -39,11 +41,39 @@ class Engine(Protocol):
         ...
 
 
-def open_engine(artifact: Path, *, precision: str, threads: int, sha256: str | None = None) -> Engine:
-    """Open `artifact` with the first backend that can run it; with `sha256` only if what runs has that hash.
+@runtime_checkable
+class BatchEngine(Engine, Protocol):
+    """An engine that takes several pictures in one run, and lends the memory that it reads them from."""
+
+    @property
+    def batch(self) -> int:
+        """The most pictures that one run takes."""
+        ...
+
+    def infer_batch(self, tensors: Sequence[NDArray[Any]]) -> list[tuple[NDArray[Any], ...]]:
+        """Run once for 1 to `batch` inputs; return the outputs of each, the caller's own. Raises AgentError."""
+        ...
+
+    def lend(self) -> NDArray[Any]:
+        """Return an array for the next input; it comes back by itself when nobody holds it any more."""
+        ...
+
+
+def open_engine(
+    artifact: Path,
+    *,
+    precision: str,
+    threads: int,
+    sha256: str | None = None,
+    runtime: Runtime | None = None,
+    delegate: bool = True,
+) -> Engine:
+    """Open the .tflite file `artifact`; with `sha256` only if what runs has that hash.
 
     Raises InputMissing, BadData, NotPermitted or ServiceAway.
     """
     from agent.backends.tflite import TFLiteEngine
 
-    return TFLiteEngine(artifact, precision=precision, threads=threads, sha256=sha256)
+    return TFLiteEngine(
+        artifact, precision=precision, threads=threads, sha256=sha256, runtime=runtime, delegate=delegate
+    )

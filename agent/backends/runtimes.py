@@ -1,13 +1,15 @@
-"""Tries the runtimes: each is loaded in a child process, whose crash or hang is only a reason."""
+"""The runtimes of this Python, looked for or tried: in a child process, whose crash or hang is only a reason."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import json
 import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import msgspec
 
@@ -17,6 +19,8 @@ TRIAL_TIMEOUT_S = 60.0
 
 class Trial(msgspec.Struct, frozen=True):
     """How it went to load a runtime: `installed` says whether there is one at all, `error` is "" when it went well.
+
+    One that was only looked for has no `error`.
 
     `tried` is False when nothing is known: no process could be started, or it gave no answer.
     `sm` is the compute capability of the GPU it found.
@@ -29,9 +33,10 @@ class Trial(msgspec.Struct, frozen=True):
     sm: str | None = None
 
 
-_START = """
+_START = f"""
 import json, sys
 sys.path[:] = [place for place in sys.path if place]
+sys.path.append({str(Path(__file__).parents[2])!r})
 def say(**words): print(json.dumps(words), flush=True)
 """
 _LOAD_TFLITE = """
@@ -41,17 +46,16 @@ say(version=importlib.metadata.version("{package}"))
 """
 # The driver first: TensorRT's lean runtime crashes without one.
 _LOAD_TENSORRT = """
-import ctypes, tensorrt
+import tensorrt
 say(version=tensorrt.__version__)
-cuda = ctypes.CDLL("libcuda.so.1")
-code = cuda.cuInit(0)
-if code: raise SystemExit(f"the CUDA driver says error {code}")
-device, number = ctypes.c_int(), ctypes.c_int()
-if cuda.cuDeviceGet(ctypes.byref(device), 0): raise SystemExit("the CUDA driver has no device")
-def attribute(key):
-    cuda.cuDeviceGetAttribute(ctypes.byref(number), key, device)
-    return number.value
-say(sm=f"{attribute(75)}.{attribute(76)}")  # cuda.h: CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
+from agent.backends.cuda import open_cuda
+from agent.errors import AgentError
+try:
+    cuda = open_cuda()
+except AgentError as fault:
+    raise SystemExit(str(fault))
+say(sm=cuda.sm)
+cuda.close()
 tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.ERROR))
 """
 _SCRIPTS = {
@@ -64,11 +68,30 @@ _SCRIPTS = {
 }
 
 
+_PACKAGES = {"litert": "ai-edge-litert", "tflite-runtime": "tflite-runtime"}
+"""The distributions of the runtimes that are found without being loaded."""
+
+
 def try_runtimes() -> dict[str, Trial]:
     """Try every runtime, side by side; those that are not installed cost nothing."""
     with ThreadPoolExecutor(len(_SCRIPTS)) as pool:
         trials = pool.map(lambda script: try_runtime(*script), _SCRIPTS.values())
         return dict(zip(_SCRIPTS, trials, strict=True))
+
+
+def find_runtimes() -> dict[str, Trial]:
+    """Look for the runtimes, as every start does: only TensorRT, where it is installed, costs a child process."""
+    found = {name: _look_for(_SCRIPTS[name][0], package) for name, package in _PACKAGES.items()}
+    return {**found, "tensorrt": try_runtime(*_SCRIPTS["tensorrt"])}
+
+
+def _look_for(module: str, package: str) -> Trial:
+    try:
+        if importlib.util.find_spec(module) is None:
+            return Trial(installed=False)
+        return Trial(installed=True, version=importlib.metadata.version(package))
+    except (ImportError, ValueError, OSError) as error:
+        return Trial(installed=True, error=_short(error))
 
 
 def try_runtime(module: str, script: str, *, timeout_s: float = TRIAL_TIMEOUT_S) -> Trial:
@@ -77,7 +100,7 @@ def try_runtime(module: str, script: str, *, timeout_s: float = TRIAL_TIMEOUT_S)
         if importlib.util.find_spec(module) is None:
             return Trial(installed=False)
     except (ImportError, ValueError, OSError) as error:
-        return Trial(installed=True, error=f"{type(error).__name__}: {error}"[:160])
+        return Trial(installed=True, error=_short(error))
     command = [sys.executable, "-c", _START + script]
     try:
         done = subprocess.run(  # noqa: S603  our own Python and script
@@ -89,6 +112,10 @@ def try_runtime(module: str, script: str, *, timeout_s: float = TRIAL_TIMEOUT_S)
         return Trial(installed=True, error=f"no process: {error.strerror}", tried=False)
     said = _said(done.stdout)
     return Trial(installed=True, version=said.get("version"), sm=said.get("sm"), error=_fault(done))
+
+
+def _short(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:160]
 
 
 def _said(stdout: bytes) -> dict[str, str]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import logging
 import os
 import tempfile
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from agent.bundle.files import read_weights
-from agent.errors import BadData, ServiceAway
+from agent.errors import BadData, ServiceAway, first_line
 from agent.messages import EngineInfo, TensorSpec
 
 if TYPE_CHECKING:
@@ -23,19 +24,36 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+Runtime = Literal["litert", "tflite-runtime"]
+_MODULES: dict[Runtime, str] = {
+    "litert": "ai_edge_litert.interpreter",
+    "tflite-runtime": "tflite_runtime.interpreter",
+}
+"""Both have the same Interpreter; the better one comes first."""
+
 
 class TFLiteEngine:
     """One .tflite network on `threads` CPU threads.
 
-    The file is read once: the bytes that have `sha256`, if one is given, are those that run.
+    The file is read once: the bytes that have `sha256`, if one is given, are those that run. `runtime` None:
+    the best that is installed. Without `delegate` TFLite's own kernels run all of it: for comparison.
     Raises InputMissing without the file, BadData when the runtime refuses it or it has another hash,
-    NotPermitted when it can't be read, ServiceAway without a runtime.
+    NotPermitted when it can't be read, ServiceAway without the runtime.
     """
 
-    def __init__(self, artifact: Path, *, precision: str, threads: int, sha256: str | None = None) -> None:
+    def __init__(
+        self,
+        artifact: Path,
+        *,
+        precision: str,
+        threads: int,
+        sha256: str | None = None,
+        runtime: Runtime | None = None,
+        delegate: bool = True,
+    ) -> None:
         content = read_weights(artifact, sha256)
-        runtime, name = _runtime()
-        self._interpreter = _load(runtime, artifact.name, content, threads)
+        module, name = _import(runtime)
+        self._interpreter = _load(module, artifact.name, content, threads, delegate=delegate)
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         if len(inputs) != 1:
             raise BadData("model inputs", seen=len(inputs), fix="one image input is what the agent feeds")
@@ -46,7 +64,7 @@ class TFLiteEngine:
         delegated, nodes = _count_nodes(self._interpreter)
         backend = f"{name}-xnnpack" if delegated else name
         self._info = EngineInfo(backend, precision, threads, delegated, nodes)
-        if not delegated:
+        if delegate and not delegated:
             log.warning(
                 "XNNPACK took none of the %d nodes of %s: inference runs many times slower; %s",
                 nodes,
@@ -76,7 +94,7 @@ class TFLiteEngine:
             self._interpreter.invoke()
         except (RuntimeError, ValueError) as error:
             raise BadData(
-                "inference failed", seen=_first_line(error), fix="check the model with `model add`"
+                "inference failed", seen=first_line(error), fix="check the model with `model add`"
             ) from error
         return tuple(self._interpreter.get_tensor(index) for index in self._output_indices)
 
@@ -85,30 +103,32 @@ class TFLiteEngine:
         self._interpreter = None
 
 
-def _runtime() -> tuple[ModuleType, str]:
+def _import(runtime: Runtime | None) -> tuple[ModuleType, Runtime]:
+    """Return the module of `runtime`, or of the first that there is. Raises ServiceAway."""
+    first, *others = (runtime,) if runtime else _MODULES
     try:
-        from ai_edge_litert import interpreter
-    except ImportError as litert_error:
-        try:
-            from tflite_runtime import interpreter
-        except ImportError:
-            raise ServiceAway(
-                "no TFLite runtime",
-                seen=litert_error,
-                fix="pip install ai-edge-litert (needs a 64-bit userland)",
-            ) from litert_error
-        return interpreter, "tflite-runtime"
-    return interpreter, "litert"
+        return importlib.import_module(_MODULES[first]), first
+    except ImportError as error:
+        for other in others:
+            with contextlib.suppress(ImportError):
+                return importlib.import_module(_MODULES[other]), other
+        what = f"{runtime} can't be loaded" if runtime else "no TFLite runtime"
+        fix = "pip install ai-edge-litert (needs a 64-bit userland)"
+        raise ServiceAway(what, seen=error, fix=fix) from error
 
 
-def _load(runtime: ModuleType, name: str, content: bytes, threads: int) -> Any:
+def _load(module: ModuleType, name: str, content: bytes, threads: int, *, delegate: bool) -> Any:
     """Build the interpreter; the runtime's own chatter on stderr becomes part of the error, or is dropped."""
+    resolver = module.OpResolverType
+    kind = resolver.AUTO if delegate else resolver.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     with _native_stderr() as chatter:
         try:
-            interpreter = runtime.Interpreter(model_content=content, num_threads=threads)
+            interpreter = module.Interpreter(
+                model_content=content, num_threads=threads, experimental_op_resolver_type=kind
+            )
             interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
-            reason = _first_line(error) or _first_line(chatter())
+            reason = first_line(error) or first_line(chatter())
             raise BadData(
                 f"{name} can't be loaded by the runtime",
                 seen=reason,
@@ -117,7 +137,7 @@ def _load(runtime: ModuleType, name: str, content: bytes, threads: int) -> Any:
     return interpreter
 
 
-@contextmanager
+@contextlib.contextmanager
 def _native_stderr() -> Iterator[Any]:
     """Catch what native code writes to stderr, past Python. For start-up, before there are threads."""
     with tempfile.TemporaryFile() as sink:
@@ -158,8 +178,3 @@ def _why_slow(runtime: str) -> str:
     if runtime == "tflite-runtime":
         return "tflite-runtime never gives INT8 to it: pip install ai-edge-litert"
     return "make /proc/cpuinfo and /sys visible to the service (no ProcSubset=pid)"
-
-
-def _first_line(message: object) -> str:
-    text = str(message).strip()
-    return text.splitlines()[0][:160] if text else ""

@@ -77,7 +77,7 @@ def converter(cv2: Any, rig: Rig) -> Callable[[NDArray[np.uint8]], NDArray[Any]]
     mean, std = np.asarray(spec.mean, np.float64), np.asarray(spec.std, np.float64)
     real = np.dtype(np.float32) == tensor.dtype
     table = None if real else quantization_table(mean, std, tensor).view(np.uint8).reshape(1, 256, 3)
-    nchw = rig.bundle.artifact("tflite").layout == "nchw"
+    nchw = rig.bundle.artifact().layout == "nchw"
 
     def convert(picture: NDArray[np.uint8]) -> NDArray[Any]:
         pixels = cv2.resize(picture, (spec.width, spec.height))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent.bundle.files import (
@@ -20,7 +20,6 @@ from agent.bundle.manifest import (
     Accuracy,
     Artifact,
     DecoderSpec,
-    Format,
     InputSpec,
     Manifest,
     parse_manifest,
@@ -55,23 +54,36 @@ _MOST_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bundle:
-    """A checked bundle. `anchors` is float32 (n, 4) ymin, xmin, ymax, xmax for family "ssd", else None."""
+    """A checked bundle. `anchors` is float32 (n, 4) ymin, xmin, ymax, xmax for family "ssd", else None.
+
+    `chosen` is the artifact that runs, where that is another than the best tflite one.
+    """
 
     path: Path
     manifest: Manifest
     labels: tuple[str, ...]
     anchors: NDArray[np.float32] | None = None
     origin: Origin = UNSIGNED
+    chosen: Artifact | None = None
 
-    def artifact(self, format: Format = "tflite") -> Artifact:  # noqa: A002 - the manifest's word
-        """Return the artifact of `format` to run: INT8, else FP16, else FP32. Raises BadData without one."""
-        fitting = preferred(self.manifest.artifact, format)
+    def choose(self, artifact: Artifact) -> Bundle:
+        """Return this bundle with `artifact`, one of its own, as the one that runs."""
+        return replace(self, chosen=artifact)
+
+    def artifact(self) -> Artifact:
+        """Return the artifact that runs: the chosen one, else the best tflite one. Raises BadData without."""
+        if self.chosen is not None:
+            return self.chosen
+        fitting = preferred(self.manifest.artifact, "tflite")
         if not fitting:
             seen = ", ".join(artifact.format for artifact in self.manifest.artifact)
-            run = "the agent runs tflite artifacts: `edge-calibrate build` makes them of an ONNX file"
-            fix = run if format == "tflite" else "add one"
-            raise BadData(f"bundle {self.manifest.name} has no {format} artifact", seen=seen, fix=fix)
+            fix = "without TensorRT the agent runs tflite artifacts: `edge-calibrate build` makes them of an ONNX file"
+            raise BadData(f"bundle {self.manifest.name} has no tflite artifact", seen=seen, fix=fix)
         return fitting[0]
+
+    def named(self, file: str) -> Artifact:
+        """Return the artifact with the name `file`, which it has."""
+        return next(artifact for artifact in self.manifest.artifact if artifact.file == file)
 
     def file(self, artifact: Artifact) -> Path:
         """Return where the weights of `artifact` are."""
@@ -95,11 +107,19 @@ class Bundle:
             found.append((f"nobody has measured how accurate {artifact.file} is", fix))
         return tuple(found)
 
+    def below_floor(self, artifact: Artifact) -> bool:
+        """Tell whether `artifact` was measured below the floor."""
+        accuracy, value = self.manifest.accuracy, artifact.value
+        return accuracy.state == "measured" and value is not None and value < accuracy.floor
+
     def check_floor(self, artifact: Artifact) -> None:
         """Raise BadData if `artifact` was measured below the floor."""
-        accuracy, value = self.manifest.accuracy, artifact.value
-        if accuracy.state == "measured" and value is not None and value < accuracy.floor:
-            seen, fix = f"{accuracy.metric} {value:g}", f"its floor is {accuracy.floor:g}: build it anew"
+        if self.below_floor(artifact):
+            accuracy = self.manifest.accuracy
+            seen, fix = (
+                f"{accuracy.metric} {artifact.value:g}",
+                f"its floor is {accuracy.floor:g}: build it anew",
+            )
             raise BadData(f"{artifact.file} is not accurate enough", seen=seen, fix=fix)
 
 

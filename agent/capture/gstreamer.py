@@ -18,6 +18,7 @@ import numpy as np
 from agent.capture import deviceurl, faults
 from agent.capture.grabbing import GrabSource
 from agent.capture.handover import Grab
+from agent.capture.monotonic import ahead_ns
 from agent.capture.pixels import copied
 from agent.errors import AgentError, BadData, InputMissing, NotPermitted, ServiceAway, UsageError
 from agent.urls import redact
@@ -212,15 +213,14 @@ class GstGrabber:
 
     def _timed(self, picture: Any, sample: Any, pts_ns: int) -> Grab:
         """Place the picture on CLOCK_MONOTONIC by the running time and the clock of the pipeline."""
-        now_ns = time.monotonic_ns()
-        clock = self._pipeline.get_clock()
         if pts_ns == NO_TIME:
-            return Grab(picture, now_ns / 1e9)
+            return Grab(picture, time.monotonic())
+        clock = self._pipeline.get_clock()
         running_ns = sample.get_segment().to_running_time(self._gst.Format.TIME, pts_ns)
         if clock is None or running_ns == NO_TIME:
             return Grab(picture, pts_ns / 1e9)
-        age_ns = clock.get_time() - (self._pipeline.get_base_time() + running_ns)
-        return Grab(picture, running_ns / 1e9, (now_ns - age_ns) / 1e9)
+        captured_ns = self._pipeline.get_base_time() + running_ns - ahead_ns(clock.get_time)
+        return Grab(picture, running_ns / 1e9, captured_ns / 1e9)
 
 
 def load() -> tuple[Any, Any]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from agent.capture import deviceurl
 from agent.capture.grabbing import GrabSource
 from agent.capture.handover import Grab
+from agent.capture.monotonic import ahead_ns
 from agent.capture.pixels import copied
 from agent.errors import AgentError, InputMissing, NotPermitted, ServiceAway
 
@@ -142,8 +143,7 @@ def _monotonic_s(sensor_ns: int | None) -> float | None:
     """Return a SensorTimestamp (CLOCK_BOOTTIME) on CLOCK_MONOTONIC, which stands still in suspend."""
     if sensor_ns is None:
         return None
-    ahead_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
-    return (sensor_ns - ahead_ns) / 1e9
+    return (sensor_ns - ahead_ns(lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME))) / 1e9
 
 
 def _fault(error: Exception, name: str) -> AgentError:

@@ -5,10 +5,24 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from agent.check import board, broker, camera, clock, devices, disk, load, metrics, model, picture, verdict
-from agent.check.finding import Finding, fault, fault_of, ok, skipped
+from agent.check import (
+    board,
+    broker,
+    camera,
+    clock,
+    devices,
+    disk,
+    load,
+    metrics,
+    model,
+    picture,
+    quantized,
+    verdict,
+)
+from agent.check.finding import Finding, fault, fault_of, ok, skipped, warning
 from agent.check.runner import Check, run_together
 from agent.check.target import from_config
+from agent.choosing import Chooser
 from agent.config.load import load_config
 from agent.errors import AgentError
 from agent.hardware import usable_cpus
@@ -28,7 +42,7 @@ _HANGS_DISK = "the disk or network share does not answer: check its cable, power
 
 
 def read_config(
-    path: Path, *, device: str, state_dir: Callable[[], Path], threads: int
+    path: Path, *, device: str, state_dir: Callable[[], Path], threads: int | None
 ) -> tuple[Finding, Target | None]:
     """Return the row of the configuration file, and what it says; None when it is no good."""
     try:
@@ -91,10 +105,13 @@ class Examination:
         return [Check(metrics.WHAT, lambda: metrics.check(address, device=device), metrics.LIMIT_S)]
 
     def _model(self, path: Path) -> list[Finding]:
-        opened = model.open_and_time(path, threads=self._target.threads, trust=self._target.trust)
+        target = self._target
+        chooser = Chooser.here(target.state_dir, threads=target.threads)
+        opened = model.open_and_time(path, chooser=chooser, trust=target.trust)
         self._models[path] = opened
-        users = [each for each in self._target.watched if each.model == path]
-        return [*model.judge(opened), *model.settings(opened, users)]
+        users = [each for each in target.watched if each.model == path]
+        told = [warning(model.what_of(path), line, fix="") for line in chooser.warnings(opened.bundle)]
+        return [*model.judge(opened), *told, *quantized.check(opened), *model.settings(opened, users)]
 
     def _not_tried(self) -> Iterator[Finding]:
         """Yield the rows of what lacks its login, or is not wanted."""

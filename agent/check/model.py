@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from agent.backends import Engine
     from agent.bundle import Bundle, Trust
     from agent.check.target import CameraTarget
+    from agent.choosing import Chooser
     from agent.messages import EngineInfo
 
 _INVOKES = 30
@@ -37,9 +38,12 @@ class OpenModel:
     cpu_ms: float
 
 
-def open_and_time(path: Path, *, threads: int, trust: Trust = NOBODY) -> OpenModel:
-    """Open the bundle `path` as `run` does, and time it. Raises AgentError. The engine is the caller's."""
-    bundle, engine = open_model(path, threads=threads, trust=trust)
+def open_and_time(path: Path, *, chooser: Chooser | None = None, trust: Trust = NOBODY) -> OpenModel:
+    """Open the bundle `path` as `run` does with `chooser`, without one on one thread, and time it.
+
+    Raises AgentError. The engine is the caller's.
+    """
+    bundle, engine = open_model(path, chooser=chooser, trust=trust)
     spec = engine.input
     tensor = np.zeros(spec.shape, spec.dtype)
     engine.infer(tensor)
@@ -62,7 +66,7 @@ def judge(model: OpenModel) -> list[Finding]:
         f" good, {info.backend},"
         f" {info.threads} {'thread' if info.threads == 1 else 'threads'}, {model.infer_ms:.1f} ms"
     )
-    doubts = model.bundle.doubts(model.bundle.artifact("tflite"))
+    doubts = model.bundle.doubts(model.bundle.artifact())
     warnings = [warning(what, text, fix=fix) for text, fix in doubts]
     return [ok(what, f"{text}, {_delegated(info)}"), *warnings, *_slow(what, info)]
 

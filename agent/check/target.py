@@ -47,13 +47,13 @@ class CameraTarget:
 class Target:
     """One device. Without `mqtt` its events go to `sink`, or can't go out for `mqtt_trouble`.
 
-    `metrics` is host and port where it is asked for its numbers.
+    `metrics` is host and port where it is asked for its numbers. `threads` None: as `run` would choose.
     """
 
     cameras: tuple[CameraTarget, ...]
     device: str
     state_dir: Path
-    threads: int
+    threads: int | None = None
     trust: Trust = NOBODY
     topic_root: str = "edge"
     mqtt: MqttOptions | None = None
@@ -78,7 +78,7 @@ class Target:
         return tuple(dict.fromkeys(camera.model for camera in self.cameras if camera.enabled))
 
 
-def from_config(config: Config, *, device: str, state_dir: Callable[[], Path], threads: int) -> Target:
+def from_config(config: Config, *, device: str, state_dir: Callable[[], Path], threads: int | None) -> Target:
     """Return the target of `config`; `device`, `state_dir` and `threads` are what it does not say.
 
     A secret that can't be read is the trouble of its camera or of the broker alone. Raises InputMissing when

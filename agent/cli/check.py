@@ -50,9 +50,7 @@ _WITH_SOURCE = ("model", "broker", "camera", "sample", "device", "topic_root", "
 @click.option("--device", help="Name of this device in topics; default: the host name.")
 @click.option("--topic-root", default="edge", show_default=True)
 @click.option("--state", "state_dir", type=FILE, metavar="DIR", help="Where the outbox lives, as for `run`.")
-@click.option(
-    "--threads", type=click.IntRange(1, 64), help="Threads of the engine; default: all cores but one."
-)
+@click.option("--threads", type=click.IntRange(1, 64), help="Threads of the engine; default: as `run` has.")
 @click.option(
     "--save", type=FILE, metavar="DIR", help="Leave a frame of each camera with zones and detections here."
 )
@@ -123,12 +121,10 @@ def _one_camera(given: dict[str, Any]) -> Target:
 
 
 def _defaults(given: dict[str, Any]) -> dict[str, Any]:
-    from agent.hardware import default_threads
-
     return {
         "device": default_device() if given["device"] is None else given["device"],
         "state_dir": lambda: given["state_dir"] or default_state_dir(),
-        "threads": given["threads"] or default_threads(),
+        "threads": given["threads"],
     }
 
 

@@ -37,6 +37,13 @@ def default_state_dir() -> Path:
         raise UsageError("no state directory: this user has no home", fix=fix) from error
 
 
+def state_dir_of(config: Path | None) -> Path:
+    """Return the state directory of the agent with this `config`, else the default one. Raises AgentError."""
+    from agent.config.load import load_config
+
+    return Path((config and load_config(config).state_dir) or default_state_dir())
+
+
 def default_device() -> str:
     """Return the host name, with what MQTT topics can't hold replaced."""
     return re.sub(r"[^A-Za-z0-9_.-]", "-", platform.node()) or "edge"

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.common import FILE, default_state_dir, make_console, reader_may_leave
+from agent.cli.common import FILE, make_console, reader_may_leave, state_dir_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.table import Table
 
     from agent.outbox.audit import Audit, LaneAudit
@@ -40,7 +41,7 @@ def status(config: Path | None, state_dir: Path | None, as_json: bool) -> None:
     """
     from agent.outbox.audit import audit, outboxes
 
-    audits = [audit(path) for path in outboxes(state_dir or _state_dir_of(config))]
+    audits = [audit(path) for path in outboxes(state_dir or state_dir_of(config))]
     if as_json:
         holds = all(one.holds for one in audits)
         click.echo(json.dumps({"holds": holds, "outboxes": list(map(_document, audits))}, indent=2))
@@ -50,15 +51,6 @@ def status(config: Path | None, state_dir: Path | None, as_json: bool) -> None:
             console.print(_table(one))
             console.print(_facts(one), soft_wrap=True)
     raise SystemExit(not all(one.holds for one in audits))
-
-
-def _state_dir_of(config: Path | None) -> Path:
-    """Return what the configuration says. Raises AgentError."""
-    from agent.config.load import load_config
-
-    return (
-        default_state_dir() if config is None else Path(load_config(config).state_dir or default_state_dir())
-    )
 
 
 def _document(one: Audit) -> dict[str, Any]:

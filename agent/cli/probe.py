@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from agent.cli.common import FILE, make_console, reader_may_leave
+from agent.cli.common import FILE, make_console, reader_may_leave, state_dir_of
 from agent.errors import ServiceAway
 
 
@@ -22,8 +22,16 @@ from agent.errors import ServiceAway
     metavar="DIR",
     help="A copy of a device's /proc, /sys, /etc and /var/lib/dpkg/status: tell about that device.",
 )
+@click.option(
+    "--config", type=FILE, envvar="EDGE_AGENT_CONFIG", metavar="FILE", help="Plan for the agent of this file."
+)
+@click.option(
+    "--state", "state_dir", type=FILE, metavar="DIR", help="Where `tune` kept what it measured, as for `run`."
+)
 @reader_may_leave()
-def probe(model: Path | None, as_json: bool, root: Path) -> None:
+def probe(
+    *, model: Path | None, as_json: bool, root: Path, config: Path | None, state_dir: Path | None
+) -> None:
     """Tell what device this is, what can run on it, and what `run` would take.
 
     Exit codes: 0 done, also on boards it does not know; 65 bad bundle; 66 bundle or DIR missing; 69 nothing
@@ -35,7 +43,8 @@ def probe(model: Path | None, as_json: bool, root: Path) -> None:
     from agent.probe import probe as look
     from agent.starter import starter_bundle
 
-    report = look(model or starter_bundle(), root)
+    kept = (state_dir or state_dir_of(config)) if root == Path("/") else None
+    report = look(model or starter_bundle(), root, state_dir=kept)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
     else:

@@ -87,7 +87,9 @@ if TYPE_CHECKING:
 )
 @click.option("--mask", "masks", multiple=True, metavar="X,Y,X,Y,...", help="A polygon where nothing counts.")
 @click.option(
-    "--threads", type=click.IntRange(1, 64), help="Threads of the engine; default: all cores but one."
+    "--threads",
+    type=click.IntRange(1, 64),
+    help="Threads of the engine; default: as `tune` measured, else all cores but one.",
 )
 @click.option(
     "--drain-s",
@@ -160,7 +162,6 @@ def _service(path: Path | None) -> RunOptions:
     from agent.bundle.trust import read_trust
     from agent.config.load import load_config
     from agent.credentials import mqtt_options
-    from agent.hardware import default_threads
     from agent.runoptions import RunOptions
 
     config = load_config(path or DEFAULT_CONFIG)
@@ -172,7 +173,7 @@ def _service(path: Path | None) -> RunOptions:
         ),
         trust=read_trust(config.models),
         broker=mqtt_options(config.mqtt) if config.mqtt else None,
-        threads=config.limits.threads or default_threads(),
+        threads=config.limits.threads,
         reload=lambda: _service(path),
     )
 
@@ -181,7 +182,6 @@ def _command(given: dict[str, Any]) -> RunOptions:
     """Return what the options say, of one source. Raises AgentError."""
     from agent.capture import source_scheme
     from agent.config import CameraConfig, Config, LimitsConfig
-    from agent.hardware import default_threads
     from agent.mqtt.options import parse_url
     from agent.runoptions import RunOptions
 
@@ -212,7 +212,7 @@ def _command(given: dict[str, Any]) -> RunOptions:
     return RunOptions(
         config=config,
         broker=None if given["broker"] is None else parse_url(given["broker"]),
-        threads=given["threads"] or default_threads(),
+        threads=given["threads"],
         pace=given["pace"],
         detections=given["detections"],
         mot=given["mot"],

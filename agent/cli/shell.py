@@ -10,11 +10,11 @@ import os
 import sys
 import threading
 import traceback
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, get_args
 
 import click
 
-from agent import log
+from agent import __version__, log
 from agent.errors import AgentError, InputMissing
 
 if TYPE_CHECKING:
@@ -26,13 +26,29 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _FIRST = ("-v", "--verbose", "--log-format")
 """Options that all commands have, and that stand before them."""
 _OURS = ("agent", "calibration")
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 """Settings of every command line's top."""
 
 
-def lazy_group(commands: Mapping[str, str]) -> type[click.Group]:
-    """Return a group of `commands` (name -> "module:object"), in their order, each imported when it is asked for."""
+def command_line(program: str, commands: Mapping[str, str], *, about: str, formats: str) -> click.Group:
+    """Return the top of the command line `program`: `about` is its help, `formats` that of --log-format.
 
+    `commands` (name -> "module:object") keep their order; each is imported when it is asked for.
+    """
+
+    @click.group(cls=_lazy_group(commands), context_settings=_CONTEXT, help=about)
+    @click.version_option(__version__, "-V", "--version", prog_name=program)
+    @click.option("-v", "--verbose", count=True, help="Say more; -vv for everything.")
+    @click.option(
+        "--log-format", type=click.Choice(get_args(log.Form)), default="auto", show_default=True, help=formats
+    )
+    def cli(verbose: int, log_format: log.Form) -> None:
+        log.setup(verbose, log_format, program=program)
+
+    return cli
+
+
+def _lazy_group(commands: Mapping[str, str]) -> type[click.Group]:
     class Lazy(click.Group):
         def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
             return list(commands)

@@ -154,6 +154,10 @@ def _rows(seen: Status) -> Iterator[tuple[str, str]]:
         yield f"lane {name}", f"{lane.allocated} made, {lane.confirmed} confirmed, {lane.queued} queued{lost}"
     kept = "" if box.durable else ", in memory alone"
     share = f"{box.used_bytes / 2**20:.1f} of {box.max_bytes / 2**20:.0f} MiB"
+    for engine in seen.engines:
+        yield f"model {engine.model}", f"{engine.artifact} ({engine.precision}) on {engine.backend}"
+        if engine.building:
+            yield "building", engine.building
     yield "outbox", f"{box.queued} queued, {share}{kept}"
     yield "clock", f"{seen.time}, {'synchronised' if seen.clock_synced else 'no time server has set it'}"
     yield "state directory", seen.state_dir

@@ -80,6 +80,9 @@ def float_network(
     if origin.is_onnx:
         return _from_onnx(origin, draft, pictures, work, tell)
     if origin.file.suffix.lower() == ".tflite":
+        if origin.chosen:
+            fix = "leave it out, or give the ONNX file: a .tflite keeps the size it was made with"
+            raise UsageError("--size with a .tflite", seen=origin.file.name, fix=fix)
         return _from_tflite(origin, draft, work)
     raise UsageError("model file", seen=origin.file.name, fix="give a .onnx, or a float .tflite")
 

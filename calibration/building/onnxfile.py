@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import onnx
 from google.protobuf.message import DecodeError
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from agent.errors import BadData, InputMissing
 
@@ -59,6 +60,17 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         seen = " ".join(str(error).split())[:200]
         raise BadData(f"{path} is no valid ONNX network", seen=seen, fix=_EXPORT) from None
     return model
+
+
+def external_data(path: Path) -> dict[str, Path]:
+    """Return the files of weights that the ONNX file `path` refers to, by name; none of another kind of file."""
+    if path.suffix.lower() != ".onnx":
+        return {}
+    graph = onnx.load(str(path), load_external_data=False).graph
+    outside = (weight for weight in graph.initializer if uses_external_data(weight))
+    return {
+        name: path.parent / name for name in sorted({ExternalDataInfo(each).location for each in outside})
+    }
 
 
 def image_input(model: onnx.ModelProto) -> ImageInput:

@@ -15,7 +15,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantType
 from onnxruntime.quantization.calibrate import create_calibrator
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-from agent.errors import BadData
+from agent.errors import BadData, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -47,7 +47,7 @@ def modern(model: onnx.ModelProto) -> onnx.ModelProto:
         try:
             newer = version_converter.convert_version(model, OPSET)
         except Exception as error:  # the converter's own exceptions share no base
-            seen = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            seen = first_line(error) or type(error).__name__
             fix = f"export it with opset {OPSET}"
             raise BadData(f"the ONNX can't be brought to opset {OPSET}", seen=seen, fix=fix) from error
     newer.ir_version = max(newer.ir_version, _IR_VERSION)

@@ -11,6 +11,7 @@ import numpy as np
 from agent import __version__
 from agent.bundle import Artifact
 from agent.bundle.files import digest_of
+from calibration.building.onnxfile import external_data
 from calibration.record import (
     ArtifactResult,
     CurvePoint,
@@ -110,7 +111,7 @@ def make_report(
     ran = FLOAT in found and INT8 in found
     reference, candidate = (found[FLOAT], found[INT8]) if ran else ((), ())
     samples = _samples(bundle, footage, reference, candidate) if manifest.task == "detect" else []
-    metric: Metric = "top1" if manifest.task == "classify" else "agreement"
+    metric: Metric = "top1_agreement" if manifest.task == "classify" else "agreement"
     notes = [*parts.network.notes, *(form.note for form in parts.forms if form.note)]
     notes += [f"{file} is left out: {reason}" for file, reason in left_out.items()]
     notes += [f"{clip} gave no picture: {why}" for clip, why in footage.skipped.items()]
@@ -124,6 +125,7 @@ def make_report(
             height=manifest.input.height,
             source=parts.source.name,
             source_sha256=digest_of(parts.source),
+            source_data={name: digest_of(file) for name, file in external_data(parts.source).items()},
         ),
         made_by=tuple(Tool(name=name, version=version) for name, version in sorted(parts.tools.items())),
         pictures=PictureCounts(
@@ -169,18 +171,12 @@ def _samples(
 
 def _result(bundle: Bundle, verdict: Verdict, metric: Metric, curve: Curve, frames: int) -> ArtifactResult:
     artifact = next(each for each in bundle.manifest.artifact if each.file == verdict.file)
-    names = {"top1_agreement": "top1"}
-    scores = [
-        Score(
-            metric=metric,
-            value=figure.value,
-            low=figure.low,
-            high=figure.high,
-            frames=frames,
-        )
-        for name, figure in verdict.figures.items()
-        if names.get(name, name) == metric
-    ]
+    figure = verdict.figures.get(metric)
+    scores = (
+        [Score(metric=metric, value=figure.value, low=figure.low, high=figure.high, frames=frames)]
+        if figure
+        else []
+    )
     point = curve.point
     times = {INT8: point.ms, FLOAT: point.ms_float}
     return ArtifactResult(
@@ -200,7 +196,7 @@ def _result(bundle: Bundle, verdict: Verdict, metric: Metric, curve: Curve, fram
 def _search(parts: Parts, metric: Metric) -> Search:
     curve = parts.curve
     return Search(
-        metric="top1" if metric == "top1" else "f1",
+        metric="top1_agreement" if metric == "top1_agreement" else "f1",
         floor=parts.search_floor,
         points=tuple(
             CurvePoint(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from agent.cli.common import FILE, make_console, reader_may_leave
+from calibration.cli.count import check_count
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,6 +68,7 @@ def build(
     from calibration.cli.progress import shown
     from calibration.verdict import as_json as document
 
+    check_count(clips, *([held_out] if held_out else []))
     order = Order(
         model=model,
         manifest=manifest,
@@ -81,7 +83,7 @@ def build(
         as_is=as_is,
     )
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # the converters end with it
-    with shown() as progress:
+    with shown(goes_on=True) as progress:
         finished = make(order, progress)
     if as_json:
         made = {"bundle": finished.bundle and str(finished.bundle), "report": str(finished.report)}

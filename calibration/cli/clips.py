@@ -40,7 +40,7 @@ def clips(sources: tuple[Path, ...], out: Path, count: int, as_json: bool) -> No
     from calibration.cli.progress import shown
     from calibration.clips.making import make_once
 
-    with shown() as progress:
+    with shown(goes_on=True) as progress:
         record = make_once(sources, out, count=count, progress=progress)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(record), indent=2).decode())
@@ -49,32 +49,36 @@ def clips(sources: tuple[Path, ...], out: Path, count: int, as_json: bool) -> No
 
 
 def _print(record: SetRecord, out: Path) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
+    from calibration.wording import counted
+
     table = Table(box=None, pad_edge=False)
-    for title in ("Clip", "Part"):
-        table.add_column(title, overflow="fold")
+    table.add_column("Part")
     for title in ("Looked at", "Kept"):
         table.add_column(title, justify="right")
-    table.add_column("Left out", overflow="fold")
+    table.add_column("Clip, and what was left out of it", overflow="fold")
     videos = [clip for clip in record.clips if clip.looked_at > 1]
     for clip in videos:
-        table.add_row(clip.name, clip.split, str(clip.looked_at), str(clip.kept), _counted(clip.left_out))
+        about = "\n  ".join(filter(None, (escape(clip.name), _reasons(clip.left_out))))
+        table.add_row(clip.split, str(clip.looked_at), str(clip.kept), about)
     console = make_console()
     if videos:
         console.print(table)
     images = len(record.clips) - len(videos)
-    clips = f"{len(videos)} clips" + (f" and {images} images" if images else "")
-    left_out = f"; left out: {_counted(record.left_out)}" if record.left_out else ""
+    clips = counted(len(videos), "clip") + (f" and {counted(images, 'image')}" if images else "")
+    left_out = f"; left out: {_reasons(record.left_out)}" if record.left_out else ""
+    skipped = counted(len(record.skipped), "file")
     console.print(
-        f"{record.looked_at} pictures looked at in {clips}{left_out}; skipped: {len(record.skipped)} files"
+        f"{counted(record.looked_at, 'picture')} looked at in {clips}{left_out}; skipped: {skipped}"
     )
     if record.cut:
-        console.print(f"{record.cut} was cut by time: both parts hold pictures of it. Give more clips.")
-    console.print(
-        f"{out}: {record.calibrate} pictures to calibrate on, {record.verify} to verify with", soft_wrap=True
-    )
+        line = f"{record.cut} was cut by time: both parts hold pictures of it. Give more clips."
+        console.print(line, markup=False)
+    line = f"{out}: {counted(record.calibrate, 'picture')} to calibrate on, {record.verify} to verify with"
+    console.print(line, soft_wrap=True, markup=False)
 
 
-def _counted(reasons: dict[str, int]) -> str:
-    return ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in reasons.items())
+def _reasons(left_out: dict[str, int]) -> str:
+    return ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in left_out.items())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from agent.cli.common import FILE, make_console, reader_may_leave
+from calibration.cli.count import check_count
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,6 +51,7 @@ def compare(
     from calibration.record import dump
     from calibration.table import HEADS, comparison_rows, print_comparison
 
+    check_count(clips)
     footage = Footage(clips, count)
     with shown() as progress:
         total = footage.total()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from agent.errors import AgentError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -13,17 +15,30 @@ if TYPE_CHECKING:
     Progress = Callable[[str, int, int], None]
 
 
+class Interrupted(AgentError):
+    """Ctrl-C, which the shell's convention gives 128 + SIGINT."""
+
+    exit_code = 130
+
+
 @contextmanager
-def shown() -> Iterator[Progress]:
-    """Give a function to tell how far it is: `progress(what, done, of)`; `of` is 0 while that is unknown."""
+def shown(*, goes_on: bool = False) -> Iterator[Progress]:
+    """Give a function to tell how far it is: `progress(what, done, of)`; `of` is 0 while that is unknown.
+
+    `goes_on` says that a second run takes up what the first one did. Raises Interrupted on Ctrl-C.
+    """
     from agent.cli.common import make_console
 
     console = make_console(stderr=True)
-    if console.is_terminal:
-        with _bars(console) as progress:
-            yield progress
-    else:
-        yield _lines(console)
+    try:
+        if console.is_terminal:
+            with _bars(console) as progress:
+                yield progress
+        else:
+            yield _lines(console)
+    except KeyboardInterrupt:
+        fix = "run it again to go on" if goes_on else "run it again"
+        raise Interrupted("interrupted", fix=fix) from None
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from agent.cli.common import FILE, make_console, reader_may_leave
+from calibration.cli.count import check_count
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,6 +58,7 @@ def robustness(
     from calibration.spoiled import look, open_pair, samples
     from calibration.wholefile import ready_folder
 
+    check_count(clips)
     if out is not None:
         ready_folder(out)
     footage, pair = Footage(clips, count), open_pair(load_bundle(bundle), reference)
@@ -86,6 +88,7 @@ def _print(outcome: Robustness) -> None:
     from rich.table import Table
 
     from calibration.corruptions import CORRUPTIONS, SEVERITIES
+    from calibration.wording import counted, figure_name
 
     table = Table(box=None, pad_edge=False)
     table.add_column("%")
@@ -99,9 +102,10 @@ def _print(outcome: Robustness) -> None:
         worst = max(row, key=lambda result: result.lost.value)
         table.add_row(name, *map(_percent, figures), _range(worst.lost))
     console = make_console()
+    seen = f"{counted(outcome.frames, 'frame')} of {counted(outcome.clips, 'clip')}"
+    networks = f"FP32 {escape(outcome.reference)}, INT8 {escape(outcome.candidate)}"
     console.print(
-        f"[bold]{escape(outcome.model)} {outcome.version}[/], {outcome.metric}, {outcome.frames} frames of "
-        f"{outcome.clips} clips; FP32 {escape(outcome.reference)}, INT8 {escape(outcome.candidate)}",
+        f"[bold]{escape(outcome.model)} {outcome.version}[/], {figure_name(outcome.metric)}, {seen}; {networks}",
         soft_wrap=True,
     )
     console.print(table)

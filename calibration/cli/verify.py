@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from agent.cli.common import FILE, make_console, reader_may_leave
+from calibration.cli.count import check_count
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,6 +52,7 @@ def verify(
     from calibration.table import print_verification
     from calibration.verify import measure
 
+    check_count(clips)
     checked, footage = load_bundle(bundle), Footage(clips, count)
     if update:
         verdict.check_may_change(checked)

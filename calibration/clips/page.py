@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from agent.drawing import require_opencv
 from agent.preprocess import colour_of
 from calibration.clips.pictureset import Picture, load_frame
+from calibration.wording import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +46,7 @@ def render(folder: Path, record: SetRecord, looks: Looks) -> bytes:
     environment = Environment(
         loader=PackageLoader("calibration.clips"), autoescape=True, undefined=StrictUndefined
     )
+    environment.filters["counted"] = counted
     thumbnails = {
         split: [(kept, _thumbnail(folder, kept)) for kept in record.pictures if kept.split == split]
         for split in ("calibrate", "verify")

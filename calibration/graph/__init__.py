@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import onnx
 
 from calibration.graph.activations import spell_out_activations
-from calibration.graph.biases import bounded_biases
+from calibration.graph.biases import OUTPUT_AXIS, bounded_biases, moved_biases
 from calibration.graph.constants import fold_constants
 from calibration.graph.equalize import equalize
+from calibration.graph.flat import FlatGraph
 from calibration.graph.focus import fold_focus
 from calibration.graph.joins import join_channels_last
 from calibration.graph.layout import (
@@ -19,13 +20,25 @@ from calibration.graph.layout import (
     relu_before_concat,
     sized_pooling,
 )
+from calibration.graph.rounding import Rounding
 from calibration.graph.size import fix_size
 from calibration.graph.tidy import tidy_tflite
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Prepared", "bounded_biases", "equalize", "fix_size", "prepare", "tidy_tflite"]
+__all__ = [
+    "OUTPUT_AXIS",
+    "FlatGraph",
+    "Prepared",
+    "Rounding",
+    "bounded_biases",
+    "equalize",
+    "fix_size",
+    "moved_biases",
+    "prepare",
+    "tidy_tflite",
+]
 
 _REWRITES: tuple[tuple[str, Callable[[onnx.ModelProto], onnx.ModelProto]], ...] = (
     ("input made channels first", channels_first_input),

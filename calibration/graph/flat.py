@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _IDENTIFIER = b"TFL3"
 _NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 
+_HELD = {schema.TensorType.INT8: np.int8, schema.TensorType.INT32: np.int32}
+
 
 class FlatGraph:
     """The subgraph of a .tflite. Raises BadData for what is not one, or has several subgraphs."""
@@ -42,18 +44,30 @@ class FlatGraph:
 
     def become(self, operator: Any, kind: str, options: Any) -> None:
         """Make `operator` one of `kind` with `options`, a table such as `ReducerOptionsT`."""
-        wanted = getattr(schema.BuiltinOperator, kind)
-        for index, code in enumerate(self._model.operatorCodes):
-            if max(code.builtinCode, code.deprecatedBuiltinCode) == wanted:
-                operator.opcodeIndex = index
-                break
-        else:
-            code = schema.OperatorCodeT()
-            code.builtinCode, code.deprecatedBuiltinCode, code.version = wanted, min(wanted, 127), 1
-            self._model.operatorCodes.append(code)
-            operator.opcodeIndex = len(self._model.operatorCodes) - 1
+        operator.opcodeIndex = self._code(kind)
         operator.builtinOptions = options
         operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
+
+    def round_trip(self, tensor: int) -> str:
+        """Let the operators that read `tensor`, one or more, read it as it comes back from INT8.
+
+        Returns the name of the INT8 tensor, whose step is 1 and zero point 0.
+        """
+        graph = self._graph
+        kept, back = (self._like(tensor, suffix) for suffix in ("/int8", "/real"))
+        graph.tensors[kept].type = schema.TensorType.INT8
+        graph.tensors[kept].quantization = schema.QuantizationParametersT(
+            scale=np.ones(1, np.float32), zeroPoint=np.zeros(1, np.int64)
+        )
+        first = next(n for n, operator in enumerate(graph.operators) if tensor in operator.inputs)
+        for operator in graph.operators:
+            operator.inputs = np.where(np.asarray(operator.inputs) == tensor, np.int32(back), operator.inputs)
+        steps = (("QUANTIZE", tensor, kept), ("DEQUANTIZE", kept, back))
+        graph.operators[first:first] = [
+            schema.OperatorT(self._code(kind), np.array([source], np.int32), np.array([made], np.int32))
+            for kind, source, made in steps
+        ]
+        return self.name(kept)
 
     def shape(self, tensor: int) -> tuple[int, ...]:
         """Return the shape of a tensor."""
@@ -81,6 +95,34 @@ class FlatGraph:
         inputs = np.array(operator.inputs)
         inputs[index] = self.add_constant(self.name(int(inputs[index])), value)
         operator.inputs = inputs
+
+    def integers_held(self, tensor: int) -> tuple[NDArray[Any], NDArray[np.float64]] | None:
+        """Return a quantized constant and the step of its numbers, which fits to multiply; None for what is none.
+
+        Zero points are 0, as those of weights and biases are.
+        """
+        owner = self._graph.tensors[tensor]
+        data, kind = self._model.buffers[owner.buffer].data, _HELD.get(owner.type)
+        if kind is None or data is None or len(data) == 0 or owner.quantization is None:
+            return None
+        if owner.quantization.scale is None:
+            return None
+        values = np.frombuffer(np.asarray(data, np.uint8).tobytes(), kind).reshape(self.shape(tensor))
+        sizes = [1] * values.ndim
+        sizes[owner.quantization.quantizedDimension] = -1
+        return values, np.asarray(owner.quantization.scale, np.float64).reshape(sizes)
+
+    def set_integers_held(self, tensor: int, values: NDArray[Any]) -> None:
+        """Change the numbers of a quantized constant, not its steps."""
+        buffer = schema.BufferT()
+        buffer.data = np.frombuffer(values.tobytes(), np.uint8)
+        self._model.buffers.append(buffer)
+        self._graph.tensors[tensor].buffer = len(self._model.buffers) - 1
+
+    def step_of(self, tensor: int) -> tuple[float, int]:
+        """Return step and zero point of a quantized tensor that has one for all."""
+        held = self._graph.tensors[tensor].quantization
+        return float(held.scale[0]), int(held.zeroPoint[0])
 
     def add_constant(self, name: str, value: NDArray[Any]) -> int:
         """Add a constant, float32 or int32; return its index."""
@@ -122,6 +164,24 @@ class FlatGraph:
         """Take out `operator`, the only reader of what `maker` makes: `maker` makes its output."""
         self._graph.operators.remove(operator)
         maker.outputs = operator.outputs
+
+    def _code(self, kind: str) -> int:
+        wanted, codes = getattr(schema.BuiltinOperator, kind), self._model.operatorCodes
+        for index, code in enumerate(codes):
+            if max(code.builtinCode, code.deprecatedBuiltinCode) == wanted:
+                return index
+        code = schema.OperatorCodeT()
+        code.builtinCode, code.deprecatedBuiltinCode, code.version = wanted, min(wanted, 127), 1
+        codes.append(code)
+        return len(codes) - 1
+
+    def _like(self, tensor: int, suffix: str) -> int:
+        """Add a float tensor of the shape of `tensor`, that an operator may make; return its index."""
+        made = schema.TensorT()
+        made.name, made.shape = f"{self.name(tensor)}{suffix}".encode(), self._graph.tensors[tensor].shape
+        made.type, made.buffer = schema.TensorType.FLOAT32, 0
+        self._graph.tensors.append(made)
+        return len(self._graph.tensors) - 1
 
     def pack(self) -> bytes:
         """Return the file, without tensors, buffers and operator codes that nothing uses."""

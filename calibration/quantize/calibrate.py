@@ -68,7 +68,7 @@ def gather(
     Raises BadData when the network can't be run, or makes what is no number.
     """
     network = read_network(float_tflite)
-    interpreter = _open(float_tflite, threads)
+    interpreter = open_whole(float_tflite, threads)
     feed = interpreter.get_input_details()[0]["index"]
     statistics = begun
     for values in islice(inputs, begun.pictures, None):
@@ -95,8 +95,8 @@ def _seen(network: Network, interpreter: Any) -> dict[str, Histogram]:
     return found
 
 
-def _open(file: Path, threads: int) -> Any:
-    """Open `file` so that every tensor can be read afterwards: no XNNPACK, no memory shared."""
+def open_whole(file: Path, threads: int) -> Any:
+    """Open `file` so that every tensor can be read afterwards: no XNNPACK, no memory shared. Raises BadData."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     try:

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
     Curve = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
-Method = Literal["usual", "minmax", "percentile", "effect", "mse"]
+Method = Literal["usual", "minmax", "percentile", "tight", "tighter", "effect", "mse"]
 Range = tuple[float, float]
 _STEPS = 255
-_TAIL = 1e-5
-"""Share of the values that "percentile" cuts off on each side."""
+_TAILS: dict[Method, float] = {"percentile": 1e-5, "tight": 1e-4, "tighter": 1e-3}
+"""Share of the values that is cut off on each side."""
 _CANDIDATES = 96
 
 
@@ -74,10 +74,11 @@ def choose(
 ) -> dict[str, Range]:
     """Return the range of every activation of `network`.
 
-    "usual": the average extremes of a picture, of inputs too. "minmax": the extremes. "percentile": without the
-    outermost values. "effect": where an activation function follows, the range with the least squared error
-    behind it (SiLU makes nothing of what is far below zero), elsewhere as "percentile". "mse": the least squared
-    error everywhere. Inputs get `input_range`, what a picture can hold at all, else their extremes.
+    "usual": the average extremes of a picture, of inputs too. "minmax": the extremes. "percentile", "tight",
+    "tighter": without the outermost values, more and more of them. "effect": where an activation function follows,
+    the range with the least squared error behind it (SiLU makes nothing of what is far below zero), elsewhere as
+    "percentile". "mse": the least squared error everywhere. Inputs get `input_range`, what a picture can hold at
+    all, else their extremes.
     """
     found: Mapping[str, Histogram] = statistics.tensors
     ranges = {}
@@ -90,8 +91,10 @@ def choose(
             ranges[name] = _with_zero(*input_range)
         elif number in network.inputs or method == "minmax":
             ranges[name] = _with_zero(found[name].low, found[name].high)
-        elif method == "percentile" or (method == "effect" and effect is IDENTITY):
-            ranges[name] = percentile(found[name], _TAIL)
+        elif method in _TAILS:
+            ranges[name] = percentile(found[name], _TAILS[method])
+        elif method == "effect" and effect is IDENTITY:
+            ranges[name] = percentile(found[name], _TAILS["percentile"])
         else:
             ranges[name] = least_error(found[name], effect)
     return ranges

@@ -6,11 +6,13 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from calibration.quantize.bias import bias_moves
 from calibration.quantize.curve import Curve, LayerDamage
 from calibration.quantize.groups import int8_macs, names_of, tail_of, work_of
 from calibration.quantize.layers import layer_damages
 from calibration.quantize.network import read_network
 from calibration.quantize.ranges import choose
+from calibration.quantize.trial import least_damage
 from calibration.quantize.tried import Tried
 from calibration.quantize.variants import Workshop
 
@@ -32,15 +34,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_METHODS: tuple[Method, ...] = ("effect", "mse", "percentile", "minmax")
-_LEVEL = 0.01
-"""Accuracies that differ by less are level."""
-_TRIAL = 4
-"""So many of the most damaging groups are in float when the methods are compared again: the worst hide the rest."""
+_WAYS: tuple[Method, ...] = ("effect", "mse", "percentile", "tight", "tighter", "minmax")
+"""Where each tensor's range is chosen from."""
 _STEPS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 """How many of the most damaging groups are left in float, one after the other."""
 _BEGINNINGS = (2, 3, 4, 6, 8, 12, 16, 24)
 """How many of the first operators are left in float, one after the other, until the floor is reached."""
+_RANGE_PROBES = 2
+"""Ranges are tried on every second of the probes: there are many to try."""
 _DROPS = 8
 """Of so many of the groups in float it is tried whether they can be INT8 after all."""
 _PLATEAU, _PATIENCE = 0.004, 2
@@ -68,30 +69,28 @@ def search(
     Raises BadData, CannotCreate.
     """
     network = read_network(float_tflite)
-
-    def way(method: Method, *, bounded: bool = True) -> Workshop:
-        ranges = choose(network, statistics, method, input_range=input_range)
-        return Workshop(float_tflite, ranges, work, environment, bounded)
-
-    ways = {method: way(method) for method in _METHODS}
-    found = _Search(network, ways, Tried(float_tflite, score), floor, progress or (lambda *_: None))
-    found.plain(way("usual", bounded=False))
-    first = ways[found.best_way(())]
-    damages = layer_damages(network, first, probes, found.progress)
-    order = [group for group, _ in damages]
-    best = found.best_way(order[:_TRIAL])
-    found.begin(best)
-    found.climb(best, order)
+    steps = progress or (lambda *_: None)
+    usual, *ways = (choose(network, statistics, way, input_range=input_range) for way in ("usual", *_WAYS))
+    fitted = least_damage(float_tflite, network, ways, probes[::_RANGE_PROBES], work, steps)
+    rough = Workshop(float_tflite, fitted, work, environment)
+    [whole] = rough.make([names_of(network, tail_of(network))])
+    moves = bias_moves(float_tflite, whole, probes)
+    workshop = Workshop(float_tflite, fitted, work, environment, moves=moves)
+    found = _Search(network, workshop, Tried(float_tflite, score), floor, steps)
+    found.plain(Workshop(float_tflite, usual, work, environment, bounded=False))
+    damages = layer_damages(network, rough, probes, steps)
+    found.begin()
+    found.climb([group for group, _ in damages])
     points = tuple(found.tried.points.values())
     return Curve(points, found.chosen(), tuple(LayerDamage(g.name, g.kind, damage) for g, damage in damages))
 
 
 @dataclass(frozen=True)
 class _Search:
-    """`ways` are the makers of networks, by how they choose ranges."""
+    """`workshop` makes the networks that are tried."""
 
     network: Network
-    ways: Mapping[Method, Workshop]
+    workshop: Workshop
     tried: Tried
     floor: float
     progress: Progress
@@ -100,40 +99,31 @@ class _Search:
         """Try what the quantizer does by itself, as the measure of the rest: everything in INT8."""
         return self._try(workshop, frozenset(), "plain")
 
-    def best_way(self, groups: Sequence[Group]) -> Method:
-        """Return the method that scores best with `groups` in float; where two are level, the first of them."""
-        scored: dict[Method, float] = {}
-        for n, method in enumerate(self.ways):
-            self.progress(f"ranges, {len(groups)} groups in float", n, len(self.ways))
-            scored[method] = self._leave(method, groups).accuracy
-        good = max(scored.values()) - _LEVEL
-        return next(method for method, accuracy in scored.items() if accuracy >= good)
-
-    def begin(self, method: Method) -> None:
+    def begin(self) -> None:
         """Leave the first operators in float: networks often lose most in their stem, and it is one island."""
         lengths = [k for k in _BEGINNINGS if k <= len(self.network.operators)]
         for n, k in enumerate(lengths):
             self.progress("beginning in float", n, len(lengths))
             kept = tail_of(self.network).union(range(k))
-            point = self._try(self.ways[method], kept, f"{method}, first {k} operators in float")
+            point = self._try(self.workshop, kept, f"first {k} operators in float")
             if point.accuracy >= self.floor:
                 break
 
-    def climb(self, method: Method, order: Sequence[Group]) -> None:
+    def climb(self, order: Sequence[Group]) -> None:
         """Leave more and more groups in float until it does not get better, then close in on the floor."""
         steps = [k for k in _STEPS if k <= len(order)]
         reached: dict[int, float] = {}
         small, best = 0, 0.0
         for n, k in enumerate(steps):
             self.progress("repair", n, len(steps))
-            reached[k] = self._leave(method, order[:k]).accuracy
+            reached[k] = self._leave(order[:k]).accuracy
             small = small + 1 if reached[k] < best + _PLATEAU else 0
             best = max(best, reached[k])
             if best >= self.floor and small >= _PATIENCE:
                 break
-        self._close_in(method, order, reached)
+        self._close_in(order, reached)
 
-    def _close_in(self, method: Method, order: Sequence[Group], reached: Mapping[int, float]) -> None:
+    def _close_in(self, order: Sequence[Group], reached: Mapping[int, float]) -> None:
         """Find the fewest groups that reach the floor, between the last step below it and the first above."""
         good = [k for k, accuracy in reached.items() if accuracy >= self.floor]
         if not good:
@@ -142,25 +132,25 @@ class _Search:
         low = max((k for k in reached if k < high), default=high)
         while high - low > 1:
             middle = (low + high) // 2
-            if self._leave(method, order[:middle]).accuracy >= self.floor:
+            if self._leave(order[:middle]).accuracy >= self.floor:
                 high = middle
             else:
                 low = middle
-        self._thin_out(method, order[:high])
+        self._thin_out(order[:high])
 
-    def _thin_out(self, method: Method, kept: Sequence[Group]) -> None:
+    def _thin_out(self, kept: Sequence[Group]) -> None:
         """Put back into INT8 what the floor can do without, the most work first."""
         most_work = sorted(kept, key=lambda group: -work_of(self.network, group.operators))
         for n, group in enumerate(most_work[:_DROPS] if len(kept) > 1 else ()):
             self.progress("thinning out", n, min(len(kept), _DROPS))
             fewer = [one for one in kept if one is not group]
-            if self._leave(method, fewer).accuracy >= self.floor:
+            if self._leave(fewer).accuracy >= self.floor:
                 kept = fewer
 
-    def _leave(self, method: Method, groups: Sequence[Group]) -> Point:
+    def _leave(self, groups: Sequence[Group]) -> Point:
         """Return the point with `groups` in float, and with the tail, where outputs of unlike scale are joined."""
         kept = tail_of(self.network).union(*(group.operators for group in groups))
-        return self._try(self.ways[method], kept, f"{method}, {len(groups)} groups in float")
+        return self._try(self.workshop, kept, f"{len(groups)} groups in float")
 
     def _try(self, workshop: Workshop, kept: frozenset[int], label: str) -> Point:
         names = names_of(self.network, kept)

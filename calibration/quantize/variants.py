@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from calibration.graph import bounded_biases
+from calibration.graph import bounded_biases, moved_biases
 from calibration.wholefile import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from calibration.environments import Environment
     from calibration.quantize.ranges import Range
@@ -26,6 +29,7 @@ class Workshop:
     """Makes INT8 versions of `float_tflite` with `ranges`, tensor by tensor, in `folder`.
 
     `bounded`: biases that would not fit into INT32 are made to, which the quantizer itself does not see to.
+    `moves` are added to the biases, see `moved_biases`.
     """
 
     float_tflite: Path
@@ -33,6 +37,7 @@ class Workshop:
     folder: Path
     environment: Environment
     bounded: bool = True
+    moves: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def make(self, kept_in_float: Sequence[tuple[str, ...]]) -> list[Path]:
         """Return a file for each of `kept_in_float`, names of operators; only those not there yet are made.
@@ -44,7 +49,14 @@ class Workshop:
             file: names for file, names in zip(files, kept_in_float, strict=True) if not file.is_file()
         }
         if missing:
-            self._run([{"out": str(file.absolute()), "float_ops": names} for file, names in missing.items()])
+            raw = {file: file.with_suffix(".raw") for file in missing}
+            self._run(
+                [{"out": str(raw[file].absolute()), "float_ops": names} for file, names in missing.items()]
+            )
+            for file, made in raw.items():
+                content = made.read_bytes()
+                write_whole(file, moved_biases(content, self.moves) if self.moves else content)
+                made.unlink()
         return files
 
     def file(self, names: tuple[str, ...]) -> Path:
@@ -72,7 +84,9 @@ class Workshop:
     def _key(self) -> str:
         """Stands for all that the files are made from and by, besides the names."""
         described = json.dumps([sorted(self.ranges.items()), sorted(self.environment.versions.items())])
-        return _digest(b"".join(map(_hash, (self._source, described.encode(), _WORKER.read_bytes()))))
+        moves = (name.encode() + move.tobytes() for name, move in sorted(self.moves.items()))
+        parts = (self._source, described.encode(), _WORKER.read_bytes(), *moves)
+        return _digest(b"".join(map(_hash, parts)))
 
 
 def _hash(content: bytes) -> bytes:

@@ -7,6 +7,8 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from calibration.wording import counted, figure_name
+
 
 def render(template: str, **values: object) -> bytes:
     """Return the page that `template` of this package makes of `values`; everything is escaped."""
@@ -23,7 +25,12 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    templates.filters |= {"percent": percent, "megabytes": megabytes}
+    templates.filters |= {
+        "percent": percent,
+        "megabytes": megabytes,
+        "counted": counted,
+        "figure": figure_name,
+    }
     return templates
 
 

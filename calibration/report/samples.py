@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from agent.drawing import ACCENTS, BACKGROUND, TEXT, Colour, frame_box, require_opencv, write_text
-from agent.stationary import iou
+from calibration.pairs import pairs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from agent.messages import Box, Detections, Frame
+    from agent.messages import Detections, Frame
 
 PICTURE_PX = 320
 """The longer side of a picture on the page."""
@@ -67,17 +67,9 @@ def partners(a: Detections, b: Detections) -> tuple[NDArray[np.bool_], NDArray[n
     Each box has one partner at most; the best scores choose first.
     """
     in_a, in_b = np.zeros(len(a), np.bool_), np.zeros(len(b), np.bool_)
-    boxes_a, boxes_b = _boxes(a), _boxes(b)
-    for i in np.argsort(-a.score, kind="stable"):
-        free = [j for j in np.flatnonzero(b.class_id == a.class_id[i]) if not in_b[j]]
-        best = max(free, key=lambda j: iou(boxes_a[i], boxes_b[j]), default=None)
-        if best is not None and iou(boxes_a[i], boxes_b[best]) >= SAME_IOU:
-            in_a[i] = in_b[best] = True
+    for i, j in pairs(a, b, SAME_IOU):
+        in_a[i] = in_b[j] = True
     return in_a, in_b
-
-
-def _boxes(found: Detections) -> list[Box]:
-    return [(x1, y1, x2, y2) for x1, y1, x2, y2 in found.xyxy.tolist()]
 
 
 def _scaled(cv2: Any, picture: NDArray[Any]) -> NDArray[np.uint8]:

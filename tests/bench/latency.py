@@ -134,7 +134,7 @@ def _subscribe(port: int, arrived: list[tuple[float, dict[str, Any]]]) -> mqtt.C
     client.on_connect = lambda *_: client.subscribe("edge/latency/events/#", qos=1)
     client.connect("127.0.0.1", port)
     client.loop_start()
-    if not ready.wait(10):
+    if not ready.wait(60):
         raise RuntimeError("the subscriber does not get its subscription")
     return client
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _EVERY_S = 1.0
 _TICKS_HZ = 90_000  # of the stream's clock
-_BEGIN_S = 60.0
+_BEGIN_S = 180.0
 
 
 @dataclass(frozen=True)

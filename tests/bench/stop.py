@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 BROKER = ("there", "never there", "goes")
 _EARLY_EVERY, _EARLY_S = 5, 1.0
 _LAST_S = 5.0
-_LIMIT_S = 60.0
+_LIMIT_S = 180.0
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ def measure(folder: Path, *, runs: int, seed: int = 1) -> tuple[list[Stop], Verd
             _stop_once(made, dice, BROKER[n % len(BROKER)], early=n % _EARLY_EVERY == 4) for n in range(runs)
         ]
         with _agent(made) as last:  # delivers what the runs before have left
+            _wait_first_word(made, last)
             time.sleep(_LAST_S)
             last.send_signal(signal.SIGTERM)
             if (code := last.wait(_LIMIT_S)) != 0:
@@ -75,11 +76,7 @@ def _stop_once(made: Lab, dice: random.Random, broker: str, *, early: bool) -> S
         made.broker.terminate()
     with _agent(made) as agent:
         if not early:
-            wait_for(
-                lambda: made.log.stat().st_size or agent.poll() is not None,
-                _LIMIT_S,
-                "the agent's first word",
-            )
+            _wait_first_word(made, agent)
         after_s = dice.uniform(0, _EARLY_S if early else _LAST_S)
         time.sleep(after_s)
         if broker == "goes":
@@ -92,6 +89,10 @@ def _stop_once(made: Lab, dice: random.Random, broker: str, *, early: bool) -> S
         made.broker.start()
     made.read_file()
     return Stop(early, after_s, broker, took_s, code)
+
+
+def _wait_first_word(made: Lab, agent: subprocess.Popen[bytes]) -> None:
+    wait_for(lambda: made.log.stat().st_size or agent.poll() is not None, _LIMIT_S, "the agent's first word")
 
 
 @contextlib.contextmanager

@@ -15,23 +15,26 @@ from agent.capture import StreamOptions, open_source
 from tests.e2e.cameras.devices import capture_device, let_gi_in
 from tests.e2e.cameras.http_server import HttpServer
 from tests.e2e.cameras.rtsp import RtspCamera
+from tests.patience import HANGS_S
 from tests.unit.capture.clips import even, write_clip
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.capture import FrameSource
+    from agent.messages import Frame
 
-OPTIONS = StreamOptions(open_timeout_s=15.0, stall_timeout_s=5.0)
+OPTIONS = StreamOptions(open_timeout_s=HANGS_S, stall_timeout_s=HANGS_S)
 SOURCES = ("file", "http-clip", "http-mjpeg", "rtsp", "gstreamer-live", "gstreamer-clip", "v4l2")
 GSTREAMER = "gstreamer:videotestsrc {} ! video/x-raw,format=I420,width=322,height=242,framerate=25/1"
-TAKEN = 12
+TAKEN, LONG = 12, 3000
+"""So many frames are taken; so many a clip has: two minutes of them."""
 
 
 @pytest.fixture(scope="module", params=SOURCES)
 def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Return a URL of each kind, its server running."""
-    clip = write_clip(tmp_path_factory.mktemp("clips") / "a.mp4", even(100, fps=25), fps=25, bframes=2)
+    clip = write_clip(tmp_path_factory.mktemp("clips") / "a.mp4", even(LONG, fps=25), fps=25, bframes=2)
     if request.param == "file":
         yield str(clip)
     elif request.param == "rtsp":
@@ -39,7 +42,9 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
             yield camera.url
     elif request.param.startswith("gstreamer"):
         with let_gi_in(tmp_path_factory.mktemp("gi")):
-            yield GSTREAMER.format("num-buffers=100" if request.param.endswith("clip") else "is-live=true")
+            yield GSTREAMER.format(
+                f"num-buffers={LONG}" if request.param.endswith("clip") else "is-live=true"
+            )
     elif request.param == "v4l2":
         yield f"v4l2:{capture_device()}?size=320x180&fps=30"
     else:
@@ -70,16 +75,17 @@ def test_frames_are_numbered_and_in_time(source: FrameSource) -> None:
 
 
 def test_close_from_another_thread_ends_frames_soon(source: FrameSource) -> None:
-    """The consumer is freed within 2 s, without an error, and closing twice is fine."""
+    """The consumer is freed long before the end, without an error, and closing twice is fine."""
     frames = source.frames()
     next(frames)
-    started_s = time.monotonic()
-    closer = threading.Thread(target=lambda: (source.close(), source.close()))
-    closer.start()
-    for _ in frames:
-        assert time.monotonic() - started_s < 2
-    closer.join(5)
-    assert time.monotonic() - started_s < 2
+    rest: list[Frame] = []
+    consumer = threading.Thread(target=rest.extend, args=(frames,), daemon=True)
+    consumer.start()
+    source.close()
+    source.close()
+    consumer.join(HANGS_S)
+    assert not consumer.is_alive()
+    assert len(rest) < LONG / 2
 
 
 def test_a_closed_source_gives_nothing(source: FrameSource) -> None:
@@ -101,5 +107,5 @@ def test_no_thread_stays_behind(source: FrameSource) -> None:
     source.close()
     for thread in threading.enumerate():
         if thread.name == "read front":
-            thread.join(5)
+            thread.join(HANGS_S)
             assert not thread.is_alive()

@@ -16,6 +16,8 @@ import pytest
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
+from tests.patience import HANGS_S
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -51,7 +53,7 @@ class Process:
     def start(self) -> None:
         """Start it and wait until it listens."""
         self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_for(lambda: _listens(self.port), 15, "the broker to listen")
+        wait_for(lambda: _listens(self.port), HANGS_S, "the broker to listen")
 
     def kill(self) -> None:
         """Kill it at once."""
@@ -61,7 +63,7 @@ class Process:
     def terminate(self) -> None:
         """Let it save its state and end."""
         self.process.terminate()
-        self.process.wait(10)
+        self.process.wait(HANGS_S)
 
 
 @contextlib.contextmanager
@@ -114,7 +116,7 @@ class Subscriber:
         self._client.reconnect_delay_set(1, 1)
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(HANGS_S)
 
     def __enter__(self) -> Self:
         return self
@@ -160,7 +162,7 @@ class FakeBroker:
         self._server.close()
         for link in self._open:
             link.close()
-        self._thread.join(5)
+        self._thread.join(HANGS_S)
 
     def _serve(self) -> None:
         while True:

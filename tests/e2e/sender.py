@@ -15,6 +15,7 @@ from agent.outbox.outbox import Outbox
 from agent.publisher.publisher import Publisher
 from agent.topics import Topics
 from agent.transport import Presence
+from tests.patience import HANGS_S
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,9 +68,9 @@ class Sender:
         lane = Lane.P1 if kind == "update" else Lane.P0
         return str(self.outbox.put(lane, TOPICS.events(camera), encoded))
 
-    def finish(self, timeout_s: float = 15.0) -> bool:
+    def finish(self, timeout_s: float = HANGS_S) -> bool:
         """Drain and close; return whether all was confirmed."""
-        assert self.outbox.flush(5)
+        assert self.outbox.flush(HANGS_S)
         done = self.publisher.drain(timeout_s)
         self.close()
         return done

@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
-from agent.starter import sample_clip
+from agent.starter import STARTER, sample_clip
 from tests.hosts.arm import Arm, board, make_system, skip_unless_possible
 from tests.hosts.base import ROOT
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 BOARDS = {"pi-4": "cortex-a72", "pi-5": "cortex-a76"}
-NETWORK = "models/person-ssdlite-300/int8.tflite"
+NETWORK = f"models/{STARTER}/int8.tflite"
 INFERRING = """
 import hashlib, json, sys
 from pathlib import Path

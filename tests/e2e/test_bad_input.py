@@ -18,16 +18,16 @@ from pathlib import Path
 import pytest
 
 from agent.starter import sample_clip, starter_bundle
+from tests.patience import HANGS_S
 
 ROOT = Path(__file__).parents[2]
 SHARED_MODELS = ROOT.parent / "shared" / "data" / "models"
-LIMIT_S = 40
 
 
 def edge_agent(*args: object) -> subprocess.CompletedProcess[str]:
     """Run the command as a user does."""
     command = [sys.executable, "-m", "agent", *map(str, args)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=HANGS_S, check=False)
 
 
 def complaint(done: subprocess.CompletedProcess[str], code: int, *words: str) -> str:
@@ -120,7 +120,7 @@ def http_server() -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(10)
+        thread.join(HANGS_S)
 
 
 @pytest.mark.parametrize(("status", "code"), [(401, 77), (404, 66), (500, 69)])

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from agent.starter import sample_clip
+from tests.patience import HANGS_S
 from tests.unit.capture.clips import even, write_clip
 
 ROOT = Path(__file__).parents[2]
-LIMIT_S = 110
+LIMIT_S = HANGS_S
 NO_OPENCV = "raise ImportError('no OpenCV here')\n"
 
 
@@ -53,14 +54,14 @@ def check_figures(found: dict[str, Any]) -> None:
     """Check what does not depend on the machine."""
     assert found["setting"]["engine"]["delegated_nodes"] > 0
     assert found["setting"]["frames"] == 40
-    assert 0 < found["efficiency"] < 2
+    assert found["efficiency"] > 0
     assert found["pipeline_fps"] > 0
     assert found["engine_limit_fps"] > 0
     assert 0 < found["cpu_ms_per_frame"] < 1000
     assert 0 < found["sampled_cpu_ms_per_frame"] < 1000
     assert set(found["stages"]) == {"decode", "prepare", "infer", "finish"}
     assert found["age"]["p95_ms"] >= found["age"]["p50_ms"] > 0
-    assert 0.1 < found["startup_s"] < 60
+    assert 0.1 < found["startup_s"] < HANGS_S
     assert len(found["raw"]["rates"]) == found["spreads"]["efficiency"]["rounds"] == 1
 
 
@@ -100,7 +101,7 @@ def test_without_opencv_it_says_so_and_measures_the_rest(clip: Path, tmp_path: P
 
 def test_a_picture_without_opencv_is_refused_at_once(clip: Path, tmp_path: Path) -> None:
     """Before anything is measured."""
-    done = bench("--source", clip, "--plot", tmp_path / "p.png", without_opencv=tmp_path, limit_s=30)
+    done = bench("--source", clip, "--plot", tmp_path / "p.png", without_opencv=tmp_path)
     complaint(done, 66, "--plot needs OpenCV", "pip install")
     assert done.stdout == ""
 
@@ -120,19 +121,19 @@ def test_a_picture_without_opencv_is_refused_at_once(clip: Path, tmp_path: Path)
 )
 def test_bad_input_is_one_line_and_its_exit_code(args: list[str], code: int, words: list[str]) -> None:
     """The errors of the product."""
-    complaint(bench(*args, limit_s=40), code, *words)
+    complaint(bench(*args), code, *words)
 
 
 def test_a_clip_too_short_to_measure_is_refused(tmp_path: Path) -> None:
     """Ten frames say nothing."""
-    done = bench("--source", write_clip(tmp_path / "short.mp4", even(10)), limit_s=40)
+    done = bench("--source", write_clip(tmp_path / "short.mp4", even(10)))
     complaint(done, 65, "too short", "10 frames")
 
 
 def test_a_broken_model_is_refused(tmp_path: Path) -> None:
     """As `run` does it."""
     (tmp_path / "model.toml").write_text("schema = 1\n")
-    complaint(bench("--source", sample_clip(), "--model", tmp_path, limit_s=40), 65)
+    complaint(bench("--source", sample_clip(), "--model", tmp_path), 65)
 
 
 @pytest.mark.long

@@ -26,7 +26,7 @@ LIMIT_S = 300.0
 
 pytestmark = [
     pytest.mark.skipif(not DATA.is_dir(), reason="needs the test data in ../shared (real clips and photos)"),
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1800),
 ]
 
 
@@ -110,6 +110,7 @@ def test_a_run_that_was_killed_or_interrupted_goes_on(tmp_path):
             done, err = stopped_at_work(source, out, stop)
         assert done == code, err
         assert "Traceback" not in err
+        assert ("interrupted; run it again to go on" in err) == (stop == signal.SIGINT)
         assert not out.exists()
         assert (tmp_path / ".set.part" / "pictures").is_dir()
     assert run(source, "--out", out).returncode == 0
@@ -142,7 +143,7 @@ def test_the_table_is_readable_in_a_pipe(tmp_path):
     assert done.returncode == 0, done.stderr
     assert all(len(line) <= 80 or line.startswith(str(tmp_path)) for line in done.stdout.splitlines())
     assert "to calibrate on" in done.stdout
-    assert "skipped: 1 files" in " ".join(done.stdout.split())
+    assert "skipped: 1 file" in " ".join(done.stdout.split())
     assert "in/broken.mp4: skipped: not a playable video" in done.stderr
 
 

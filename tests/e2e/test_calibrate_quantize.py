@@ -30,7 +30,7 @@ FLOAT = DATA / "models" / "vww_96_fp32.tflite"
 pytestmark = [
     pytest.mark.skipif(not FLOAT.is_file(), reason="needs ../shared/data"),
     pytest.mark.long,
-    pytest.mark.timeout(900),  # the first run installs the quantizer
+    pytest.mark.timeout(1800),  # the first run installs the quantizer
 ]
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from agent.bundle import load_bundle
 from agent.capture import open_source
+from agent.starter import starter_bundle
 from calibration.corruptions import CORRUPTIONS, corrupt, picture_of, pixels_of
 from calibration.inference import open_runner
 from calibration.matching import match
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"
-STARTER = ROOT / "models" / "person-ssdlite-300"
+STARTER = starter_bundle()
 SAMPLE = ROOT / "tests" / "data" / "sample" / "sample.mp4"
 FRAMES, STEP = 200, 8
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)
 needs_data = pytest.mark.skipif(
     not DATA.is_dir(), reason="needs the test data in ../shared (real clips and models)"
 )
@@ -45,7 +46,7 @@ def edge_calibrate(*args: object) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=540,
+        timeout=1500,
     )
 
 

@@ -14,9 +14,9 @@ from agent.bundle import Trust, load_bundle
 from agent.bundle.signature import parse_public_key, verify_manifest
 from agent.starter import STARTER, sample_clip, starter_bundle
 from calibration.keys import Cost, new_key, secret_key_file
+from tests.patience import HANGS_S
 
 ROOT = Path(__file__).parents[2]
-LIMIT_S = 90
 PROGRAM = shutil.which("minisign") or ""
 needs_minisign = pytest.mark.skipif(not PROGRAM, reason="needs minisign: apt install minisign")
 
@@ -29,7 +29,7 @@ def command(package: str, *args: object, code: int = 0) -> str:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=LIMIT_S,
+        timeout=HANGS_S,
         check=False,
     )
     assert done.returncode == code, done.stderr
@@ -44,7 +44,7 @@ def minisign(*args: object, typed: str = "") -> str:
         input=typed,
         capture_output=True,
         text=True,
-        timeout=LIMIT_S,
+        timeout=HANGS_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -22,16 +22,16 @@ STILLS = DATA / "images" / "coco_val64"
 LABELS = DATA / "images" / "coco_val64.json"
 PETS = DATA / "video" / "vtest_pets09_s2l1.avi"
 KNOWN = ROOT / "models" / "known"
-STARTER = ROOT / "models" / "person-ssdlite-300" / MANIFEST
+SSDLITE = ROOT / "models" / "person-ssdlite-300" / MANIFEST
 YOLOX = ("yolox_nano_416_fp32.onnx", "fp32", "nchw")
 
 pytestmark = [
     pytest.mark.skipif(not DATA.is_dir(), reason="needs the test data in ../shared (real clips and models)"),
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1800),
 ]
 GOOD = {
     "person-ssdlite": (
-        STARTER,
+        SSDLITE,
         ("ped_ssdlite_300_fp32.onnx", "fp32", "nhwc"),
         ("ped_ssdlite_300_int8.tflite", "int8", "nhwc"),
     ),

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import HANGS_S
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -18,7 +20,13 @@ def edge_agent(*args: object, **env: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "agent", "config", *map(str, args)]
     clean = {key: value for key, value in os.environ.items() if not key.startswith("EDGE_AGENT")}
     return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=40, check=False, env={**clean, **env}
+        command,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=HANGS_S,
+        check=False,
+        env={**clean, **env},
     )
 
 
@@ -75,7 +83,7 @@ def test_a_user_without_a_home(tmp_path: Path) -> None:
     command = [sys.executable, "-c", script, "config", "show", "--config", str(path)]
     for more, code, words in (("", 2, "set $HOME"), ('state_dir = "/var/lib/x"\n', 0, "")):
         path.write_text(f'{more}[[camera]]\nname = "yard"\nsource = "a.mp4"\n')
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=40, check=False)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=HANGS_S, check=False)
         assert done.returncode == code, done.stderr
         assert words in done.stderr
         assert len(done.stderr.splitlines()) == (code != 0)

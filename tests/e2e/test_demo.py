@@ -19,6 +19,7 @@ from agent.demo.broker import mosquitto, running_broker
 from agent.demo.play import Seen, play
 from agent.demo.view import View
 from agent.errors import CannotCreate, ServiceAway
+from tests.patience import HANGS_S
 
 if TYPE_CHECKING:
     from agent.demo.broker import Broker, BrokerKind
@@ -89,7 +90,7 @@ def test_ctrl_c_ends_every_child(tmp_path: Path) -> None:
             assert demo.poll() is None
         children = _children(demo.pid)
         demo.send_signal(signal.SIGINT)
-        assert demo.wait(20) == 130
+        assert demo.wait(HANGS_S) == 130
         assert "Traceback" not in demo.stderr.read()
     assert len(children) == 2
     assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]

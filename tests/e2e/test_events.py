@@ -20,6 +20,7 @@ from agent.mqtt.options import MqttOptions
 from tests.e2e.brokers import Process, Subscriber, free_port, mosquitto, wait_for
 from tests.e2e.certificates import Authority
 from tests.e2e.sender import TOPICS, Sender, ids
+from tests.patience import HANGS_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,7 +73,9 @@ def following(
         )
         try:
             wait_for(
-                lambda: keeper.subscriptions() > before or child.poll() is not None, 20, "the subscription"
+                lambda: keeper.subscriptions() > before or child.poll() is not None,
+                HANGS_S,
+                "the subscription",
             )
             yield child
         finally:
@@ -93,7 +96,7 @@ def printed(folder: Path) -> list[Any]:
 def interrupted(child: subprocess.Popen[str]) -> int:
     """Interrupt the command as Ctrl-C does; return its exit code."""
     child.send_signal(signal.SIGINT)
-    return child.wait(10)
+    return child.wait(HANGS_S)
 
 
 def test_each_event_comes_once_through_restarts_of_the_broker(tmp_path: Path, keeper: Keeper) -> None:
@@ -104,12 +107,12 @@ def test_each_event_comes_once_through_restarts_of_the_broker(tmp_path: Path, ke
         for _ in range(2):
             sent += sender.put(150)
             most = len(sent) - 100
-            wait_for(lambda most=most: out.read_bytes().count(b"\n") >= most, 15, "events to flow")
+            wait_for(lambda most=most: out.read_bytes().count(b"\n") >= most, HANGS_S, "events to flow")
             keeper.broker.terminate()
             sent += sender.put(50)
             keeper.broker.start()
-        assert sender.finish(30)
-        wait_for(lambda: out.read_bytes().count(b"\n") >= len(sent), 15, "all events")
+        assert sender.finish(HANGS_S)
+        wait_for(lambda: out.read_bytes().count(b"\n") >= len(sent), HANGS_S, "all events")
         assert interrupted(child) == 0
     *events, summary = printed(tmp_path)
     assert sorted(ids([json.dumps(e).encode() for e in events])) == sorted(sent)
@@ -125,13 +128,13 @@ def test_with_a_client_id_nothing_is_missed_while_it_is_away(tmp_path: Path, kee
     sender = Sender(tmp_path, keeper.broker.port)
     with following(keeper, tmp_path, *options, "--count", "5") as child:
         sender.put(5)
-        assert child.wait(10) == 0
+        assert child.wait(HANGS_S) == 0
     assert len(printed(tmp_path)) == 6
     sent = sender.put(10)
-    assert sender.outbox.flush(5)
-    assert sender.publisher.drain(10)
+    assert sender.outbox.flush(HANGS_S)
+    assert sender.publisher.drain(HANGS_S)
     with following(keeper, tmp_path, *options, "--count", "10") as child:
-        assert child.wait(10) == 0
+        assert child.wait(HANGS_S) == 0
     sender.close()
     assert sorted(e["id"] for e in printed(tmp_path)[:-1]) == sorted(sent)
 
@@ -140,7 +143,7 @@ def test_what_is_missing_is_told_and_ends_with_1(tmp_path: Path, keeper: Keeper)
     """Numbers 2 and 3 never came, a gap tells of 3: one line says which, and the exit code is 1."""
     other = Sender(tmp_path, free_port())
     other.put(6)
-    assert other.outbox.flush(5)
+    assert other.outbox.flush(HANGS_S)
     rows = [m for m in other.outbox.take(9) if b"/P0/" in m.payload]
     epoch, gap = other.outbox.epoch, TOPICS.gap
     other.close()
@@ -159,7 +162,7 @@ def test_what_is_missing_is_told_and_ends_with_1(tmp_path: Path, keeper: Keeper)
             [*wire, (gap, json.dumps(report), 1, False), ("edge/dev1/gap", b"{", 1, False)],
             port=keeper.broker.port,
         )
-        wait_for(lambda: "can't be read" in (tmp_path / "printed").read_text(), 10, "the last line")
+        wait_for(lambda: "can't be read" in (tmp_path / "printed").read_text(), HANGS_S, "the last line")
         assert interrupted(child) == 1
     lines = (tmp_path / "printed").read_text().splitlines()
     assert [line.split("  ")[0] for line in lines[:2]] == ["dev1/yard"] * 2
@@ -173,7 +176,7 @@ def test_what_is_missing_is_told_and_ends_with_1(tmp_path: Path, keeper: Keeper)
 def ended(*options: str) -> tuple[int, str]:
     """Run the command to its end; return its exit code and what it said."""
     done = subprocess.run(
-        [*COMMAND, *options], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+        [*COMMAND, *options], cwd=ROOT, capture_output=True, text=True, timeout=HANGS_S, check=False
     )
     assert len(done.stderr.splitlines()) == 1, done.stderr
     return done.returncode, done.stderr
@@ -212,9 +215,9 @@ def test_that_nothing_comes_is_told(tmp_path: Path, keeper: Keeper) -> None:
     with Subscriber(keeper.broker.port), following(keeper, tmp_path, "--json", "--device", "dev2") as child:
         sender = Sender(tmp_path, keeper.broker.port)
         sender.put(1)
-        assert sender.finish(10)
+        assert sender.finish(HANGS_S)
         said = tmp_path / "said"
-        wait_for(said.read_text, 10, "the hint")
+        wait_for(said.read_text, HANGS_S, "the hint")
         assert interrupted(child) == 0
     assert said.read_text().startswith("edge-agent: no agent seen on edge/dev2/status so far: check --device")
     assert len(said.read_text().splitlines()) == 1
@@ -232,12 +235,16 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, keeper: Keeper) -> None:
     with following(keeper, tmp_path, *options, most_bytes=20_000) as child:
         sender = Sender(tmp_path, keeper.broker.port)
         sent = sender.put(60)
-        assert child.wait(20) == 74
+        assert child.wait(HANGS_S) == 74
     assert "can't write to" in (tmp_path / "said").read_text()
     assert out.read_bytes().endswith(b"}\n")
-    assert sender.finish(15)
+    assert sender.finish(HANGS_S)
     with following(keeper, tmp_path, *options) as child:
-        wait_for(lambda: out.read_bytes().count(b"\n") > len(sent) and _ids(out) >= set(sent), 15, "the rest")
+        wait_for(
+            lambda: out.read_bytes().count(b"\n") > len(sent) and _ids(out) >= set(sent),
+            HANGS_S,
+            "the rest",
+        )
         assert interrupted(child) == 0
     assert out.read_bytes().startswith(b'{"torn":\n')
     assert _ids(out) == set(sent)
@@ -275,7 +282,7 @@ def test_two_with_one_client_id_are_told(tmp_path: Path, keeper: Keeper) -> None
     (tmp_path / "other").mkdir()
     options = ["--client-id", "archive"]
     with following(keeper, tmp_path, *options), following(keeper, tmp_path / "other", *options):
-        wait_for(lambda: "the client id archive" in (tmp_path / "said").read_text(), 20, "the hint")
+        wait_for(lambda: "the client id archive" in (tmp_path / "said").read_text(), HANGS_S, "the hint")
 
 
 def test_a_monitor_shows_its_certificate(tmp_path: Path) -> None:
@@ -294,7 +301,7 @@ def test_a_monitor_shows_its_certificate(tmp_path: Path) -> None:
         command = [*COMMAND, "--follow", "--broker", url, *files, "--json", "--count", "1"]
         child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         try:
-            wait_for(lambda: sender.put(1) and child.poll() is not None, 20, "an event")
+            wait_for(lambda: sender.put(1) and child.poll() is not None, HANGS_S, "an event")
         finally:
             child.kill()
             printed, _ = child.communicate()

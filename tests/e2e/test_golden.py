@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from agent.starter import sample_clip
+from agent.starter import STARTER, sample_clip
+from tests.patience import HANGS_S
 
 ROOT = Path(__file__).parents[2]
-GOLDEN = ROOT / "tests" / "golden" / "sample-person-ssdlite-300.json"
+GOLDEN = ROOT / "tests" / "golden" / f"sample-{STARTER}.json"
 # Decoders and scalers of other FFmpeg versions and processors round differently.
 SEQ, SCORE, BOX = 2, 0.06, 0.03
 
@@ -23,7 +24,7 @@ def events_of(tmp_path: Path) -> list[dict[str, Any]]:
     sink = tmp_path / "events.jsonl"
     command = [sys.executable, "-m", "agent", "run", "--source", sample_clip(), "--pace", "fastest"]
     command += ["--sink", sink, "--state", tmp_path / "state"]
-    subprocess.run(command, cwd=ROOT, check=True, timeout=100)
+    subprocess.run(command, cwd=ROOT, check=True, timeout=HANGS_S)
     events = [json.loads(line) for line in sink.read_text().splitlines()]
     lives = {event_id: n for n, event_id in enumerate(dict.fromkeys(event["event_id"] for event in events))}
     keys = ("type", "label", "score", "box", "stationary", "reason")

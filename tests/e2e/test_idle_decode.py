@@ -17,6 +17,7 @@ from agent.capture.packets import Arrival, Kept
 from agent.capture.stream import StreamSource
 from tests.e2e.cameras import strip
 from tests.e2e.cameras.rtsp import RtspCamera
+from tests.patience import HANGS_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 FPS, GOP, SIZE = 10, 10, (192, 144)
 QUIET, MOVING = (80, 160), range(80, 120)
-LIMIT_S = 30.0
 
 
 def scene(number: int, moving: Callable[[int], bool]) -> NDArray[np.uint8]:
@@ -210,7 +210,7 @@ def test_at_realtime_pace_what_wakes_is_on_time(tmp_path: Path) -> None:
     for frame in source.frames():
         numbers.append(frame.seq)
         if frame.seq == 50:
-            word.append(time.monotonic() + 0.35)  # the model took its time
+            word.append(frame.captured_s + 0.35)  # the model took its time
     assert numbers[numbers.index(50) :] == list(range(50, 80))
     assert 40 in numbers
     assert 45 not in numbers
@@ -232,18 +232,17 @@ def test_a_camera_that_rests_and_wakes(monkeypatch: pytest.MonkeyPatch) -> None:
             camera.url,
             camera="front",
             pace="realtime",
-            options=StreamOptions(stall_timeout_s=5.0, decode="keyframes_when_idle"),
+            options=StreamOptions(stall_timeout_s=HANGS_S, decode="keyframes_when_idle"),
         )
         source.open()
         with closing(source):
             frames, seen, began_s = source.frames(), [], time.monotonic()
             for frame in frames:
                 seen.append(frame)
-                assert time.monotonic() - began_s < LIMIT_S
+                assert time.monotonic() - began_s < HANGS_S
                 if source.stats.packets_not_decoded > 40:
                     break
             assert all(b.seq - a.seq == 15 for a, b in itertools.pairwise(seen[-3:]))
-            assert all(0.8 < b.time_s - a.time_s < 1.2 for a, b in itertools.pairwise(seen[-3:]))
             moving = True
             woken = list(itertools.islice(frames, 30))
             assert source.stats.wakes_motion + source.stats.wakes_sizes == 1

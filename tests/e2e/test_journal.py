@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.patience import HANGS_S
+
 JOURNALD = Path("/lib/systemd/systemd-journald")
 NAMESPACE = ("unshare", "--mount", "--propagation", "private")
 HOST = f"""
@@ -20,7 +22,7 @@ mount -t tmpfs tmpfs /run
 mkdir -p /run/systemd/journal
 {JOURNALD} 2>/dev/null &
 journald=$!
-for _ in $(seq 100); do [ -S /run/systemd/journal/socket ] && break; sleep 0.1; done
+for _ in $(seq 1000); do [ -S /run/systemd/journal/socket ] && break; sleep 0.1; done
 "$@" >&2
 journalctl --sync
 journalctl -D /run/log/journal -o json --no-pager SYSLOG_IDENTIFIER=edge-agent
@@ -70,7 +72,7 @@ def in_the_journal(*command: str) -> list[dict[str, Any]]:
         [*NAMESPACE, "sh", "-c", HOST, "sh", *command],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANGS_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr

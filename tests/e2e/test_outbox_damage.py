@@ -19,6 +19,7 @@ from agent.outbox.ledger import Lane
 from agent.outbox.outbox import Note, Outbox
 from agent.outbox.stored import PAGE_BYTES as PAGE
 from tests.e2e.brokers import wait_for
+from tests.patience import HANGS_S
 
 Damage = Callable[[Path], None]
 
@@ -36,7 +37,7 @@ def fill(outbox: Outbox, count: int = 300) -> list[str]:
         return str(outbox.put(lane, "t", lambda i: str(i).encode().ljust(700), note=note))
 
     ids = [put(Lane.P0 if number % 3 else Lane.P1, number) for number in range(count)]
-    assert outbox.flush(10)
+    assert outbox.flush(HANGS_S)
     return ids
 
 
@@ -50,10 +51,10 @@ def drain(outbox: Outbox) -> tuple[list[str], list[dict[str, Any]]]:
         gaps.extend(json.loads(m.payload) for m in taken if m.topic == "gap")
         rows.extend(m.payload.decode().strip() for m in taken if m.topic != "gap")
         outbox.confirm([int(m.key) for m in taken])
-        assert outbox.flush(30)
+        assert outbox.flush(HANGS_S)
         return outbox.idle()
 
-    wait_for(idle, 30, "the outbox to be empty")
+    wait_for(idle, HANGS_S, "the outbox to be empty")
     return rows, gaps
 
 
@@ -153,7 +154,7 @@ def test_damage_at_start(tmp_path: Path, damage: Damage) -> None:
     """The good rows arrive once, under their own ids; what the accounts can tell is told as a gap."""
     with opened(tmp_path) as outbox:
         sent = fill(outbox)
-        assert outbox.flush(5)
+        assert outbox.flush(HANGS_S)
         epoch = outbox.epoch
     damage(tmp_path / "outbox.db")
     with opened(tmp_path) as outbox:
@@ -219,7 +220,7 @@ def test_damage_while_running(tmp_path: Path, damage: Damage) -> None:
         after = [str(outbox.put(Lane.P0, "t", lambda i: str(i).encode())) for _ in range(5)]
         wait_for(
             lambda: outbox.take(0, rest=0) == [] and (outbox.release_all() or drain_some(outbox)),
-            60,
+            HANGS_S,
             "repair",
         )
         outbox.release_all()
@@ -239,13 +240,13 @@ def drain_some(outbox: Outbox) -> bool:
     """Look through the rows until the damage is met and repaired."""
     while outbox.take(200):
         pass
-    outbox.flush(5)
+    outbox.flush(HANGS_S)
     return bool(outbox.state.repaired)
 
 
 def checkpoint(path: Path) -> None:
     """Bring the journal into the file, and have the outbox read all of it from there again."""
-    raw = sqlite3.connect(path, timeout=10, isolation_level=None)
+    raw = sqlite3.connect(path, timeout=HANGS_S, isolation_level=None)
     raw.execute("UPDATE account SET crc = crc")
     raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     raw.close()
@@ -283,7 +284,9 @@ Path.rename = step(Path.rename)
 from agent.outbox.outbox import Outbox
 Outbox(Path(sys.argv[1]), device="dev", gap_topic="gap")
 """
-    ended = subprocess.run([sys.executable, "-c", script, tmp_path / "outbox.db"], check=False, timeout=30)
+    ended = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "outbox.db"], check=False, timeout=HANGS_S
+    )
     assert ended.returncode == 9
     with opened(tmp_path) as outbox:
         rows, _ = drain(outbox)

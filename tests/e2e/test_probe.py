@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from agent.starter import starter_bundle
+from agent.starter import STARTER, starter_bundle
+from tests.patience import HANGS_S
 from tests.unit.hardware.boards import TREES
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +22,10 @@ ROOT = Path(__file__).parents[2]
 
 def probe(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "agent", "probe", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    untuned = {**os.environ, "XDG_STATE_HOME": os.devnull}
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=HANGS_S, check=False, env=untuned
+    )
 
 
 def report(*arguments: object) -> dict[str, Any]:
@@ -37,7 +41,7 @@ def test_this_machine_has_a_plan() -> None:
     assert told["plan"]["backend"] == "litert"
     assert told["plan"]["artifact"] == "int8.tflite"
     assert told["plan"]["threads"] >= 1
-    assert told["model"].startswith("person-ssdlite-300")
+    assert told["model"].startswith(STARTER)
 
 
 @pytest.mark.parametrize("tree", TREES)
@@ -48,22 +52,17 @@ def test_every_board_has_a_table_that_fits_80_columns(tree: str, tmp_path: Path)
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 80
     assert "\x1b" not in done.stdout
-    assert "plan for person-ssdlite-300" in done.stdout
+    assert f"plan for {STARTER}" in done.stdout
     assert "Traceback" not in done.stderr
 
 
-def test_a_jetson_is_told_that_its_gpu_is_not_used_yet(tmp_path: Path) -> None:
-    """TensorRT could run there, this version can't: it says so and takes TFLite."""
-    told = report("--root", TREES["orin-nano"].build(tmp_path))
-    tensorrt = next(backend for backend in told["backends"] if backend["name"] == "tensorrt")
-    assert tensorrt["usable"]
-    assert told["plan"]["rejected"][0] == {
-        "backend": "tensorrt",
-        "artifact": "fp32.onnx",
-        "reason": "not built in this version yet",
-        "fix": "",
-    }
-    assert told["plan"]["backend"] == "litert"
+def test_on_a_jetson_tensorrt_runs_int8(tmp_path: Path) -> None:
+    """Of the Q/DQ file; FP16 is what comes next, the processor after that."""
+    plan = report("--root", TREES["orin-nano"].build(tmp_path))["plan"]
+    assert (plan["backend"], plan["artifact"], plan["precision"]) == ("tensorrt", "int8-qdq.onnx", "int8")
+    told = [(each["backend"], each["artifact"], each["reason"]) for each in plan["rejected"]]
+    assert ("tensorrt", "fp16.onnx", "int8 comes first") in told
+    assert ("litert", None, "tensorrt comes first") in told
 
 
 def test_a_32_bit_userland_is_exit_69_with_the_fix(tmp_path: Path) -> None:
@@ -79,12 +78,12 @@ def test_a_32_bit_userland_is_exit_69_with_the_fix(tmp_path: Path) -> None:
 
 
 def test_a_bundle_without_a_tflite_artifact_is_exit_69(tmp_path: Path) -> None:
-    """With ONNX alone nothing runs in this version; the fix is to add the other format."""
+    """Without a GPU ONNX alone does not run; the fix is to add the other format."""
     bundle = tmp_path / "bundle"
     shutil.copytree(starter_bundle(), bundle)
-    head, tflite, onnx = (bundle / "model.toml").read_text().split("[[artifact]]")
+    head, tflite, *onnx = (bundle / "model.toml").read_text().split("[[artifact]]")
     assert "int8.tflite" in tflite
-    (bundle / "model.toml").write_text(f"{head}[[artifact]]{onnx}")
+    (bundle / "model.toml").write_text("[[artifact]]".join([head, *onnx]))
     done = probe("--model", bundle)
     assert done.returncode == 69
     assert "nothing can run" in done.stdout
@@ -135,7 +134,7 @@ def test_a_reader_that_leaves_is_74() -> None:
         cwd=ROOT,
         stdout=writing,
         stderr=subprocess.PIPE,
-        timeout=60,
+        timeout=HANGS_S,
         check=False,
     )
     os.close(writing)
@@ -149,6 +148,11 @@ def test_it_needs_only_the_core() -> None:
         "print(sorted({'cv2', 'av', 'paho', 'ai_edge_litert', 'amqtt'} & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=HANGS_S,
+        check=True,
     )
     assert done.stderr.strip() == "[]"

@@ -11,6 +11,7 @@ import msgspec
 
 from agent.starter import sample_clip
 from tests.e2e.brokers import Subscriber, mosquitto, wait_for
+from tests.patience import HANGS_S
 
 if TYPE_CHECKING:
     from typing import Any
@@ -37,11 +38,11 @@ def test_an_event_open_at_a_kill_is_ended_and_the_count_corrected(tmp_path: Path
     with mosquitto(tmp_path) as broker, Subscriber(broker.port, session="all") as seen:
         agent = _agent(broker.port, tmp_path / "state", "--camera", "yard")
         try:
-            wait_for(lambda: _events(seen) and any(_counts(seen)), 40, "an event and a count")
+            wait_for(lambda: _events(seen) and any(_counts(seen)), HANGS_S, "an event and a count")
         finally:
             agent.kill()
-            agent.wait(10)
-        wait_for(lambda: b"offline" in seen.payloads("/status")[-1], 10, "the last will")
+            agent.wait(HANGS_S)
+        wait_for(lambda: b"offline" in seen.payloads("/status")[-1], HANGS_S, "the last will")
         before = _events(seen)
         left = {e["event_id"] for e in before} - {e["event_id"] for e in before if e["type"] == "end"}
         assert left
@@ -50,17 +51,17 @@ def test_an_event_open_at_a_kill_is_ended_and_the_count_corrected(tmp_path: Path
         nobody = ("--camera", "other", "--threshold", "1")
         agent = _agent(broker.port, tmp_path / "state", *nobody)
         try:
-            wait_for(lambda: any(e["reason"] == "restart" for e in _events(seen)), 40, "the end")
-            wait_for(lambda: len(_counts(seen)) > told, 10, "the count")
+            wait_for(lambda: any(e["reason"] == "restart" for e in _events(seen)), HANGS_S, "the end")
+            wait_for(lambda: len(_counts(seen)) > told, HANGS_S, "the count")
         finally:
             agent.terminate()
-            assert agent.wait(20) == 0
+            assert agent.wait(HANGS_S) == 0
         ends = [e for e in _events(seen)[len(before) :] if e["type"] == "end"]
         assert {e["event_id"] for e in ends if e["reason"] == "restart"} >= left
         assert len({e["event_id"] for e in ends}) == len(ends)
         assert all(e["camera"] == "yard" for e in ends if e["reason"] == "restart")
         with Subscriber(broker.port, "edge/pi/state/#") as late:
-            wait_for(lambda: late.payloads("/state/yard/"), 10, "retained counts")
+            wait_for(lambda: late.payloads("/state/yard/"), HANGS_S, "retained counts")
             assert set(_counts(late)) == {0}
 
 
@@ -69,7 +70,7 @@ def test_an_end_that_was_told_is_not_told_again(tmp_path: Path) -> None:
     state = ["--state", str(tmp_path / "state"), "--device", "pi", "--source", str(sample_clip())]
     for run in ("one", "two"):
         command = [sys.executable, "-m", "agent", "run", *state, "--pace", "fastest", "--sink"]
-        subprocess.run([*command, str(tmp_path / "sink.jsonl")], cwd=ROOT, check=True, timeout=100)
+        subprocess.run([*command, str(tmp_path / "sink.jsonl")], cwd=ROOT, check=True, timeout=HANGS_S)
         lines = (tmp_path / "sink.jsonl").read_bytes().splitlines()
         assert lines, run
         assert not [line for line in lines if b'"reason":"restart"' in line]

@@ -19,6 +19,7 @@ import pytest
 from agent import wire
 from agent.starter import sample_clip
 from tests.e2e.brokers import free_port, mosquitto
+from tests.patience import HANGS_S
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads((Path(wire.__file__).parent / "schema" / "event-v1.schema.json").read_text())
@@ -37,7 +38,7 @@ class Subscriber:
         self.client.on_subscribe = lambda *_: ready.set()
         self.client.connect("127.0.0.1", port)
         self.client.loop_start()
-        assert ready.wait(10)
+        assert ready.wait(HANGS_S)
 
     def _on_message(self, client: Any, data: Any, message: mqtt.MQTTMessage) -> None:
         with self.arrived:
@@ -49,7 +50,7 @@ class Subscriber:
 
     def wait_for(self, condition: Any) -> bool:
         with self.arrived:
-            return self.arrived.wait_for(condition, 60)
+            return self.arrived.wait_for(condition, HANGS_S)
 
 
 @contextlib.contextmanager
@@ -99,7 +100,7 @@ def test_a_subscriber_gets_the_life_of_every_event(port: int, tmp_path: Path) ->
     """Through a real broker: new, update, end of each, in order, valid, complete; presence and states as well."""
     with subscribed(port) as subscriber:
         subprocess.run(
-            command(port, tmp_path / "state", "--pace", "fastest"), cwd=ROOT, check=True, timeout=60
+            command(port, tmp_path / "state", "--pace", "fastest"), cwd=ROOT, check=True, timeout=HANGS_S
         )
         gone = {"topic": "edge/test/status", "state": "offline"}
         assert subscriber.wait_for(
@@ -123,12 +124,12 @@ def test_a_broker_that_is_away_means_exit_75_and_the_next_start_delivers(tmp_pat
     port = free_port()
     state = tmp_path / "state"
     away = command(port, state, "--pace", "fastest", "--drain-s", "0.5")
-    done = subprocess.run(away, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(away, cwd=ROOT, capture_output=True, text=True, timeout=HANGS_S, check=False)
     assert done.returncode == 75
     assert "kept in" in done.stderr.splitlines()[-1]
     with mosquitto(tmp_path, port=port), subscribed(port) as subscriber:
         again = command(port, state, "--pace", "fastest", "--sample", "interval:100")
-        subprocess.run(again, cwd=ROOT, check=True, timeout=60)
+        subprocess.run(again, cwd=ROOT, check=True, timeout=HANGS_S)
         assert subscriber.wait_for(lambda: subscriber.messages[-1][2].get("state") == "offline")
     epochs = list(dict.fromkeys(event["id"].split("/")[1] for event in subscriber.events()))
     first = [event for event in subscriber.events() if f"/{epochs[0]}/" in event["id"]]
@@ -144,7 +145,7 @@ def test_sigterm_ends_the_open_events_and_exits_0(port: int, tmp_path: Path) -> 
         try:
             assert subscriber.wait_for(lambda: len(subscriber.events()) >= 5)
             agent.send_signal(signal.SIGTERM)
-            assert agent.wait(15) == 0
+            assert agent.wait(HANGS_S) == 0
         finally:
             agent.kill()
             agent.wait()
@@ -158,7 +159,7 @@ def test_detections_and_tracks_are_written_for_every_inferred_frame(tmp_path: Pa
     files = ["--detections", detections, "--mot", tracks, "--sink", sink, "--state", tmp_path / "s"]
     fixed = ["run", "--source", sample_clip(), "--pace", "fastest", "--sample", "interval:2"]
     arguments = [*map(str, [*fixed, *files, "--min-score", "0.2", "--camera", "yard"])]
-    subprocess.run([sys.executable, "-m", "agent", *arguments], cwd=ROOT, check=True, timeout=60)
+    subprocess.run([sys.executable, "-m", "agent", *arguments], cwd=ROOT, check=True, timeout=HANGS_S)
     lines = [json.loads(line) for line in detections.read_text().splitlines()]
     assert [line["seq"] for line in lines] == list(range(0, 200, 2))
     assert lines[50]["pts_s"] == pytest.approx(10.0)

@@ -18,12 +18,13 @@ import pytest
 from agent.starter import sample_clip
 from tests.e2e.brokers import free_port, mosquitto
 from tests.e2e.test_run import check_whole, subscribed
+from tests.patience import HANGS_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 40.0
+
 CLIP_S, WHOLE = 6, "camera yard: 60 frames: "
 
 
@@ -61,7 +62,7 @@ class Agent:
         """Return the next line that holds `text`."""
         while True:
             try:
-                line = self._new.get(timeout=PATIENCE_S)
+                line = self._new.get(timeout=HANGS_S)
             except queue.Empty:
                 pytest.fail(f"no line with {text!r} in {self.lines}")
             if text in line:
@@ -74,8 +75,8 @@ class Agent:
     def stop(self) -> int:
         """End it in order; return the exit code."""
         self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(30)
-        self._reader.join(5)
+        code = self.process.wait(HANGS_S)
+        self._reader.join(HANGS_S)
         return code
 
 
@@ -167,7 +168,7 @@ def test_reload_of_the_device_s_own_settings_starts_anew(tmp_path: Path, clip: P
         running.reload()
         running.wait_for("starting anew as renamed")
         running.wait_for(WHOLE)
-        assert running.process.wait(20) == 0
+        assert running.process.wait(HANGS_S) == 0
 
 
 def test_a_reload_that_can_t_start_goes_back(tmp_path: Path, clip: Path) -> None:
@@ -181,7 +182,7 @@ def test_a_reload_that_can_t_start_goes_back(tmp_path: Path, clip: Path) -> None
         running.wait_for("starting anew")
         running.wait_for("dir.jsonl")
         running.wait_for(WHOLE)
-        assert running.process.wait(20) == 0
+        assert running.process.wait(HANGS_S) == 0
 
 
 @pytest.mark.parametrize(
@@ -195,7 +196,7 @@ def test_a_reload_that_can_t_start_goes_back(tmp_path: Path, clip: Path) -> None
 def test_options_of_one_source_do_not_go_with_a_configuration(options: list[str], word: str) -> None:
     """Half of each is a mistake of the command line, and told as one."""
     command = [sys.executable, "-m", "agent", "run", *options]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=HANGS_S, check=False)
     assert done.returncode == 2
     assert word in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent.system.plan import BOARD_DROP_IN, CONFIG, SERVICE
+from tests.patience import HANGS_S
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ("systemd-sysusers", "systemd-tmpfiles", "systemctl", "userdel")
@@ -19,7 +20,7 @@ TOOLS = ("systemd-sysusers", "systemd-tmpfiles", "systemctl", "userdel")
 def system(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run `edge-agent system`."""
     command = [sys.executable, "-m", "agent", "system", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=HANGS_S, check=False)
     assert not check or done.returncode == 0, done.stderr
     return done
 

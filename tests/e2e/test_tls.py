@@ -22,6 +22,7 @@ from agent.transport import Message, Outcome, Presence
 from tests.e2e.brokers import Process, Subscriber, free_port, mosquitto, wait_for
 from tests.e2e.certificates import Authority, Pair
 from tests.e2e.sender import TOPICS, Sender
+from tests.patience import HANGS_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +63,7 @@ def transport(port: int, **options: Any) -> MqttTransport:
     return MqttTransport(MqttOptions("127.0.0.1", port, **options), rng=random.Random(1))
 
 
-def connects(link: MqttTransport, timeout_s: float = 5.0) -> bool:
+def connects(link: MqttTransport, timeout_s: float = HANGS_S) -> bool:
     """Poll until connected or an error; return whether it is connected."""
     wait_for(lambda: link.poll(0.05) or link.link.connected or link.link.error, timeout_s, "an answer")
     return link.link.connected
@@ -72,7 +73,7 @@ def publish(link: MqttTransport, topic: str, *, retain: bool = False) -> Outcome
     """Publish one message and return what became of it."""
     link.send(Message(1, topic, b"{}", retain=retain))
     reports: list[Any] = []
-    wait_for(lambda: reports.extend(link.poll(0.05)) or reports, 5, "an answer")
+    wait_for(lambda: reports.extend(link.poll(0.05)) or reports, HANGS_S, "an answer")
     return reports[0].outcome  # type: ignore[no-any-return]
 
 
@@ -109,7 +110,7 @@ def test_a_broker_that_is_not_the_right_one_gets_nothing(
         link = transport(broker.port, ca_file=trusted.cert, username="dev1", password=SECRET)
         tries: list[int] = []
         link._again.lost = counted(link._again.lost, tries)  # type: ignore[method-assign]
-        wait_for(lambda: link.poll(0.05) or len(tries) >= 4, 10, "some tries")
+        wait_for(lambda: link.poll(0.05) or len(tries) >= 4, HANGS_S, "some tries")
         assert not link.link.connected
         assert link.link.session == 0
         error = link.link.error
@@ -156,14 +157,14 @@ def listener() -> Iterator[tuple[int, list[bytes]]]:
         thread.start()
         yield server.getsockname()[1], heard
         server.shutdown(socket.SHUT_RDWR)
-    thread.join(5)
+    thread.join(HANGS_S)
 
 
 def test_tls_that_is_asked_for_is_never_given_up(listener: tuple[int, list[bytes]]) -> None:
     """A port without TLS gets the beginning of TLS at every try, never a login in plain text."""
     port, heard = listener
     link = transport(port, username="dev1", password=SECRET)
-    wait_for(lambda: link.poll(0.05) or len(heard) >= 4, 10, "four tries")
+    wait_for(lambda: link.poll(0.05) or len(heard) >= 4, HANGS_S, "four tries")
     link.close()
     assert link.link.session == 0
     assert all(first[:1] == b"\x16" for first in heard if first)
@@ -267,8 +268,8 @@ def test_a_device_reads_its_own_commands_and_nothing_else(guarded: tuple[Process
         assert publish(operator, "edge/dev2/command") is Outcome.DELIVERED
         assert publish(other, "edge/dev2/events/yard") is Outcome.DELIVERED
         assert publish(operator, "edge/dev1/command") is Outcome.DELIVERED
-        wait_for(lambda: len(monitor.messages) == 3, 5, "all messages at the monitor")
-        wait_for(lambda: device.messages, 5, "the command")
+        wait_for(lambda: len(monitor.messages) == 3, HANGS_S, "all messages at the monitor")
+        wait_for(lambda: device.messages, HANGS_S, "the command")
         assert [topic for topic, _, _ in device.messages] == ["edge/dev1/command"]
         other.close()
         operator.close()
@@ -334,8 +335,8 @@ def test_a_name_that_is_not_the_certificates_is_told_and_not_hammered(
         )
         sent = sender.put(3)
         denied = (TOPICS.events("yard"), TOPICS.status)
-        wait_for(lambda: sender.publisher.state.denied_topics == denied, 10, "the denials")
-        wait_for(lambda: sender.publisher.state.connected, 10, "a connection that stands")
+        wait_for(lambda: sender.publisher.state.denied_topics == denied, HANGS_S, "the denials")
+        wait_for(lambda: sender.publisher.state.connected, HANGS_S, "a connection that stands")
         assert not sender.finish(1.0)
     assert log.read_text().count("New client connected") <= len(denied) + 2
     assert caplog.text.count("let this login write edge/dev1/#") == 1
@@ -355,7 +356,7 @@ def test_the_last_will_passes_the_access_list(guarded: tuple[Process, Path]) -> 
     assert connects(link)
     with Subscriber(port, login=("monitor", SECRET)) as monitor:
         link._client.socket().shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
-        wait_for(lambda: link.poll(0.01) or monitor.messages, 5, "the will")
+        wait_for(lambda: link.poll(0.01) or monitor.messages, HANGS_S, "the will")
     link.close()
     assert monitor.messages[0][:2] == ("edge/dev1/status", b"offline")
 
@@ -371,7 +372,7 @@ def test_a_wrong_password_slows_down_and_is_never_shown(
     link = MqttTransport(options, rng=random.Random(1), clock=lambda: now[0])
     while now[0] < 600:
         link.poll(0.0)
-        wait_for(lambda: not link.poll(0.02) and link._client is None, 5, "the refusal")
+        wait_for(lambda: not link.poll(0.02) and link._client is None, HANGS_S, "the refusal")
         now[0] = link._next_try_s
     shown = link.link.error + repr(options) + str(options) + repr(link) + repr(link.__dict__)
     link.close()

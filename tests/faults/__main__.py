@@ -60,7 +60,7 @@ def storm(args: argparse.Namespace, folder: Path) -> tuple[bool, Any]:
     if result.verdict.lost:
         print("lost:", *result.verdict.lost_ids)
         print("the broker ended:", *result.broker_ended, sep="\n  ")
-    sound = result.verdict.sound and result.drained and result.verdict.copies_share <= 0.03
+    sound = result.verdict.sound and result.drained and result.copies_explained
     return sound, {**figures, "verdict": verdict}
 
 

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 _TMPFS_MIB = 12
 _CAP_MIB, _OVER_CAP = 4, 15_000  # events of about 700 bytes
 _BESIDE_MIB = 6  # write-ahead log, ballast, room for gaps
-_REFUSED_S = 60.0
+_REFUSED_S = 180.0
 _HOLD_S = 3.0
-_BACK_S = 30.0
-_DRAIN_S = 120.0
+_BACK_S = 180.0
+_DRAIN_S = 300.0
 
 
 class CannotInject(Exception):

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from tests.patience import HANGS_S
+
 _COUNT = """
 import ctypes, re, threading
 from agent.allocator import use_one_arena
@@ -31,7 +33,11 @@ libc.fflush(ctypes.c_void_p(file))
 
 def arenas(*, one: bool) -> int:
     done = subprocess.run(
-        [sys.executable, "-c", _COUNT.format(one=one)], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", _COUNT.format(one=one)],
+        capture_output=True,
+        text=True,
+        timeout=HANGS_S,
+        check=True,
     )
     return done.stdout.count("<heap nr=")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,8 +14,9 @@ from agent.bundle import load_bundle
 from agent.config import Detect
 from agent.errors import BadData
 from agent.messages import Frame, Geometry, TensorSpec
+from agent.starter import starter_bundle
 
-STARTER = Path(__file__).parents[2] / "models/person-ssdlite-300"
+STARTER = starter_bundle()
 WHOLE = Geometry(1.0, 1.0, 0.0, 0.0)
 
 

@@ -9,8 +9,9 @@ import pytest
 from agent.bundle import MANIFEST, load_bundle
 from agent.bundle.writing import check_free, write_bundle
 from agent.errors import CannotCreate
+from agent.starter import starter_bundle
 
-STARTER = Path(__file__).parents[2] / "models" / "person-ssdlite-300"
+STARTER = starter_bundle()
 
 
 def test_what_a_killed_run_left_is_cleared_away(tmp_path):

@@ -21,6 +21,7 @@ from agent.mailbox import Mailbox
 from agent.messages import Frame
 from agent.picture import BLACK
 from agent.sampling import make_sampler
+from tests.patience import HANGS_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,9 +121,9 @@ def test_close_ends_the_wait_for_another_try() -> None:
     camera = Capture("c", lambda: source, make_sampler(Sampling()), mailbox, retry=backoff)
     thread = threading.Thread(target=camera.run)
     thread.start()
-    assert source.closed.wait(5)
+    assert source.closed.wait(HANGS_S)
     camera.close()
-    thread.join(5)
+    thread.join(HANGS_S)
     assert not thread.is_alive()
     assert mailbox.finished
 
@@ -178,11 +179,11 @@ def test_a_source_that_does_not_let_go_is_not_joined_by_another() -> None:
     camera = Capture("c", new, sampler, Mailbox(threading.Condition()), retry=backoff)
     thread = threading.Thread(target=camera.run)
     thread.start()
-    assert hung.closed.wait(5)
+    assert hung.closed.wait(HANGS_S)
     thread.join(0.5)
     assert len(made) == 1
     hung.released = True
-    thread.join(5)
+    thread.join(HANGS_S)
     assert len(made) == 2
 
 

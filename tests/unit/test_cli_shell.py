@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from tests.patience import HANGS_S
+
 PROGRAM = """\
 import click
 from agent.cli.shell import run
@@ -20,7 +22,7 @@ run(command, "edge-calibrate", extra={extra!r})
 def told(extra: str) -> tuple[int, str]:
     """Run a command that imports what is not there; return code and last words."""
     command = [sys.executable, "-c", PROGRAM.format(extra=extra)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANGS_S, check=False)
     return done.returncode, done.stderr.strip()
 
 

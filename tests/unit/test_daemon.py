@@ -21,6 +21,7 @@ from agent.errors import BadData, TryAgain
 from agent.pipeline import Pipeline
 from agent.runoptions import RunOptions
 from agent.starter import sample_clip, starter_bundle
+from tests.patience import HANGS_S
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,7 +106,7 @@ def test_a_reload_that_can_t_start_returns_to_the_last_good_one(
     steps = [(signal.SIGHUP, "reloaded"), (signal.SIGHUP, "the configuration before it stays")]
     done = drive(caplog, steps)
     run(replace(first, reload=load))
-    done.join(10)
+    done.join(HANGS_S)
     summaries = [r.message for r in caplog.records if "event messages" in r.message]
     assert any(m.startswith("camera b:") for m in summaries[-2:]), summaries
 
@@ -122,7 +123,7 @@ def test_a_signal_during_a_reload_is_not_lost(tmp_path: Path, caplog: pytest.Log
 
     done = drive(caplog, [(signal.SIGHUP, None)], stop=False)
     run(replace(first, reload=load))
-    done.join(10)
+    done.join(HANGS_S)
     assert "starting anew" in caplog.text
 
 
@@ -132,7 +133,7 @@ class Slow:
     def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.link = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.link.bind(str(tmp_path / "notify"))
-        self.link.settimeout(10)
+        self.link.settimeout(HANGS_S)
         self._real, self._opened = engines.open_model, 0
         self.meanwhile: list[str] = []
         self.loaded = threading.Event()
@@ -174,12 +175,12 @@ def test_systemd_hears_of_life_while_a_reload_loads_and_not_that_it_is_done(
                 pass
             ready.append(number)
             kill(number)
-            slow.loaded.wait(20)
+            slow.loaded.wait(HANGS_S)
 
     driver = threading.Thread(target=drive)
     driver.start()
     run(replace(first, reload=lambda: replace(second, reload=lambda: second)))
-    driver.join(10)
+    driver.join(HANGS_S)
     slow.link.close()
     assert slow.meanwhile.count("WATCHDOG=1") >= 8
     assert "READY=1" not in slow.meanwhile
@@ -197,7 +198,7 @@ def test_a_stop_does_not_wait_for_models(
         opened.append(path)
         if len(opened) == (1 if what == "start" else 2):
             threading.Thread(target=kill, args=(signal.SIGTERM,)).start()
-            go_on.wait(20)
+            go_on.wait(HANGS_S)
         return real(path, **how)
 
     monkeypatch.setattr(engines, "open_model", slow)
@@ -213,9 +214,9 @@ def test_a_stop_does_not_wait_for_models(
     assert loading
     go_on.set()
     for thread in loading:
-        thread.join(20)
+        thread.join(HANGS_S)
     if done:
-        done.join(10)
+        done.join(HANGS_S)
 
 
 def with_model(path: str) -> CameraConfig:
@@ -248,7 +249,7 @@ def drive(
 
 def wait_for(caplog: pytest.LogCaptureFixture, text: str | None) -> None:
     pause = threading.Event()
-    for _ in range(200):
+    for _ in range(round(HANGS_S / 0.1)):
         if text is None or text in caplog.text:
             return
         pause.wait(0.1)

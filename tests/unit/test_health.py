@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, get_args
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from agent.health import Verdict, judge
 from agent.heartbeat import CALL_S, Beat, Heartbeat
 from agent.outbox.outbox import OutboxState
 from agent.publisher.publisher import PublisherState
+from agent.status import EngineStatus
 
 WELL = CameraHealth("ok", 0.0)
 
@@ -120,3 +122,13 @@ def test_a_camera_that_is_not_trusted_is_never_well() -> None:
     for state in get_args(CameraState):
         well = verdict(cameras={"c": CameraHealth(state, 0.0)}).state == "ok"
         assert well <= (state in TRUSTED)
+
+
+def test_an_engine_that_could_not_be_built_is_a_reason() -> None:
+    """What runs instead is not at its best: degraded, with the line that says why."""
+    engine = EngineStatus(
+        "m", "litert-xnnpack", "int8.tflite", "int8", "", ("TensorRT refuses this ONNX file",)
+    )
+    seen = verdict(engines=[engine])
+    assert (seen.state, seen.reasons) == ("degraded", ("model m: TensorRT refuses this ONNX file",))
+    assert verdict(engines=[msgspec.structs.replace(engine, failures=())]).state == "ok"

@@ -20,6 +20,7 @@ from agent.errors import BadConfig, CannotCreate, TryAgain
 from agent.lastwords import NAME, SHORT_S, WAITS_S, LastWords, read_words, stopped_within
 from agent.payloads import DETAIL_BYTES
 from agent.systemd import Systemd
+from tests.patience import HANGS_S
 
 DYING = """
 import ctypes, os, sys, threading
@@ -46,7 +47,7 @@ with LastWords(Path(sys.argv[1])) as words:
 def died(folder: Path, end: str) -> int:
     """Let a process end as `end` says; return its exit code."""
     command = [sys.executable, "-c", DYING.replace("{end}", end), str(folder)]
-    return subprocess.run(command, check=False, timeout=60, capture_output=True).returncode
+    return subprocess.run(command, check=False, timeout=HANGS_S, capture_output=True).returncode
 
 
 def last_of(folder: Path) -> tuple[str, str] | None:
@@ -253,7 +254,7 @@ def manager(tmp_path: Path) -> socket.socket:
     """Be the service manager at tmp_path/notify."""
     link = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     link.bind(str(tmp_path / "notify"))
-    link.settimeout(5)
+    link.settimeout(HANGS_S)
     return link
 
 

@@ -18,6 +18,7 @@ from agent.outbox.ledger import Lane
 from agent.outbox.outbox import Note, Outbox
 from agent.publisher.publisher import Publisher
 from agent.topics import Topics
+from tests.patience import HANGS_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,14 +66,14 @@ def _leave(folder: Path, key: str, payload: bytes) -> None:
     """Be a run that committed a message with a note and was killed."""
     with _outbox(folder) as (outbox, _):
         outbox.put(Lane.P0, TOPICS.events("yard"), lambda _: payload, note=Note(key, keep=True))
-        assert outbox.flush(5)
+        assert outbox.flush(HANGS_S)
 
 
 def _settle(folder: Path, alive_s: float = 0.0) -> tuple[list[dict[str, Any]], set[str]]:
     """Be the next run; return the ends it queued, and the notes it found."""
     with _outbox(folder) as (outbox, publisher):
         leftover.settle(outbox, publisher, topics=TOPICS, identity=IDENTITY, utc=UTC, alive_s=alive_s)
-        assert outbox.flush(5)
+        assert outbox.flush(HANGS_S)
         ends = [m.payload for m in outbox.take(100) if b'"reason":"restart"' in m.payload]
         outbox.release_all()
         return [msgspec.json.decode(payload) for payload in ends], set(outbox.left)
@@ -136,10 +137,10 @@ def test_counts_of_another_device_are_left_alone(tmp_path: Path) -> None:
     other = leftover.state_note(Topics.of("other").state("yard", "person"))
     with _outbox(tmp_path) as (outbox, _):
         outbox.note(other, b"{}")
-        assert outbox.flush(5)
+        assert outbox.flush(HANGS_S)
     with _outbox(tmp_path) as (outbox, publisher):
         leftover.settle(outbox, publisher, topics=TOPICS, identity=IDENTITY, utc=UTC)
         publisher.start()
-        assert publisher.drain(10)
+        assert publisher.drain(HANGS_S)
     out = tmp_path / "out.jsonl"
     assert not out.exists() or b"other" not in out.read_bytes()

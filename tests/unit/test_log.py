@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from agent import log
 from agent.errors import ServiceAway
 from agent.journald import encode, is_journal
+from tests.patience import HANGS_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -177,7 +178,7 @@ def journal(tmp_path: Path) -> Iterator[socket.socket]:
     """Be a journal at tmp_path/socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(tmp_path / "socket"))
-        listener.settimeout(5)
+        listener.settimeout(HANGS_S)
         yield listener
 
 

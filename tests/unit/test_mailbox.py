@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.mailbox import Mailbox
+from tests.patience import HANGS_S
 
 
 def frame(seq: int) -> Any:
@@ -47,7 +48,7 @@ def test_blocking_put_waits_for_the_slot() -> None:
         got = mailbox.take()
         if got is not None:
             seen.append(got.seq)
-    thread.join(5)
+    thread.join(HANGS_S)
     assert seen == list(range(50))
     assert mailbox.replaced == 0
 
@@ -59,7 +60,7 @@ def test_close_frees_a_blocked_put_and_keeps_the_frame() -> None:
     late = threading.Thread(target=mailbox.put, args=(frame(1),))
     late.start()
     mailbox.close()
-    late.join(5)
+    late.join(HANGS_S)
     assert not late.is_alive()
     assert not mailbox.finished
     got = mailbox.take()

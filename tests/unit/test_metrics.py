@@ -19,6 +19,7 @@ from agent.histogram import BOUNDS_S, Distribution, Histogram
 from agent.metrics import METRICS, Series, read_process, series
 from agent.metrics.exposition import expose
 from agent.metrics.stats import values
+from tests.patience import HANGS_S
 from tests.unit.metrics_samples import SNAPSHOT
 
 BASE_UNITS = ("seconds", "bytes", "celsius", "ratio", "hertz", "messages")
@@ -95,7 +96,7 @@ def test_promtool_has_nothing_to_say() -> None:
         input=exposed(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANGS_S,
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

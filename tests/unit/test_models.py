@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from agent.bundle import load_bundle, parse_manifest
 from agent.cli import cli
 from agent.errors import BadData
-from agent.starter import SHIPPED
+from agent.starter import SHIPPED, starter_bundle
+from calibration.record import REPORT, parse_report
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "models"
@@ -21,13 +22,18 @@ ARTIFACTS = [(path, artifact) for path in KNOWN for artifact in parse_manifest(p
 
 
 def test_the_starter_is_whole():
-    """The starter bundle loads with every sha256 checked and has INT8 for here and FP32 to compare with."""
-    bundle = load_bundle(MODELS / "person-ssdlite-300")
+    """Every sha256 fits; it has INT8 for LiteRT and TensorRT, a float network, a report and a licence."""
+    bundle = load_bundle(starter_bundle())
     assert bundle.labels == ("person",)
     assert bundle.anchors is not None
     assert bundle.anchors.shape == (1917, 4)
     assert bundle.artifact().precision == "int8"
-    assert bundle.artifact("onnx").precision == "fp32"
+    artifacts = bundle.manifest.artifact
+    kinds = {(artifact.format, artifact.precision) for artifact in artifacts}
+    assert kinds == {("tflite", "int8"), ("onnx", "fp16"), ("onnx", "int8")}
+    assert all(bundle.manifest.measured(artifact) for artifact in artifacts)
+    report = parse_report((bundle.path / REPORT).read_bytes())
+    assert {artifact.sha256 for artifact in artifacts} <= {artifact.sha256 for artifact in report.artifacts}
     assert "MIT License" in (bundle.path / "LICENSE").read_text()
 
 

@@ -21,6 +21,7 @@ from agent.systemd import PATIENCE_S, Systemd
 from agent.throttle import Throttle
 from agent.watch import Watch, complete
 from tests.e2e.brokers import wait_for
+from tests.patience import HANGS_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +50,7 @@ class Seen(Systemd):
     def more_rounds(self) -> None:
         """Wait until the thread has looked around some more times."""
         enough = self.rounds + 5
-        wait_for(lambda: self.rounds >= enough, 20, "the health thread")
+        wait_for(lambda: self.rounds >= enough, HANGS_S, "the health thread")
 
     def _retain(self, topic: str, payload: bytes) -> None:
         if topic.endswith("/health"):
@@ -84,7 +85,7 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[W
 def test_only_what_changed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A camera that starts, then is down: each told once, however often it is looked at."""
     with watched(tmp_path, monkeypatch) as (_, judge, seen):
-        wait_for(lambda: "degraded" in seen.verdicts, 30, "the camera to be down")
+        wait_for(lambda: "degraded" in seen.verdicts, HANGS_S, "the camera to be down")
         count = len(seen.told)
         seen.more_rounds()
         assert len(seen.told) == count
@@ -105,7 +106,7 @@ def test_heat_is_told_and_slows_sampling(tmp_path: Path, monkeypatch: pytest.Mon
         lambda: Throttling(zones=(ThermalZone("cpu-thermal", 79 + next(heat) / 1000, 80.0),)),
     )
     with watched(tmp_path, monkeypatch) as (_, judge, seen):
-        wait_for(lambda: seen.told, 10, "the first verdict")
+        wait_for(lambda: seen.told, HANGS_S, "the first verdict")
         seen.more_rounds()
         snapshot = judge.snapshot()
     assert (snapshot.budget.factor, snapshot.verdict) == (0.7, "degraded")
@@ -127,12 +128,12 @@ def test_a_fault_of_a_camera_s_state_is_told_once(
 
     monkeypatch.setattr(Watch, "tick", tick)
     with watched(tmp_path, monkeypatch) as (_, _, seen):
-        wait_for(lambda: "health: can't look around" in caplog.text, 10, "the fault to be told")
+        wait_for(lambda: "health: can't look around" in caplog.text, HANGS_S, "the fault to be told")
         seen.more_rounds()
         assert caplog.text.count("health: can't look around") == 1
         assert seen.told == []
         faulty.clear()
-        wait_for(lambda: seen.told, 10, "the first verdict")
+        wait_for(lambda: seen.told, HANGS_S, "the first verdict")
 
 
 class Leaping:

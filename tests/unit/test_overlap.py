@@ -14,6 +14,7 @@ from agent.mailbox import Mailbox
 from agent.messages import Geometry, ModelInput
 from agent.overlap import Overlap
 from tests.e2e.brokers import wait_for
+from tests.patience import HANGS_S
 
 WHOLE = Geometry(1, 1, 0, 0)
 
@@ -33,7 +34,7 @@ class HeldEngine:
     def infer(self, tensor: Any) -> tuple[Any, ...]:
         self.started.append(int(tensor[0]))
         self.running.release()
-        assert self.permits.acquire(timeout=10)
+        assert self.permits.acquire(timeout=HANGS_S)
         return (tensor,)
 
 
@@ -70,7 +71,7 @@ def test_fastest_takes_every_frame_in_order() -> None:
     for seq in range(100):
         mailbox.put(frame(seq))
     mailbox.close()
-    thread.join(10)
+    thread.join(HANGS_S)
     assert stages.finished == list(range(100))
 
 
@@ -82,13 +83,13 @@ def test_the_next_frame_is_prepared_while_the_network_runs() -> None:
     for seq in range(4):
         mailbox.put(frame(seq))
     for _ in range(3):
-        assert stages.any_prepared.acquire(timeout=5)
+        assert stages.any_prepared.acquire(timeout=HANGS_S)
     assert mailbox.full
     assert stages.prepared == [0, 1, 2]
     assert stages.finished == []
     engine.permits.release(4)
     mailbox.close()
-    thread.join(10)
+    thread.join(HANGS_S)
     assert stages.finished == [0, 1, 2, 3]
 
 
@@ -101,19 +102,19 @@ def test_a_live_engine_gets_the_newest_frame() -> None:
     overlap.times.infer_s = 1.0  # as measured before: the next frame is not needed for a second
     thread = start(overlap)
     mailbox.put(frame(0))
-    assert engine.running.acquire(timeout=5)
+    assert engine.running.acquire(timeout=HANGS_S)
     for seq in range(1, 6):
         mailbox.put(frame(seq))
     now_s[0] = 0.999
     with bell:
         bell.notify_all()
-    assert stages.any_prepared.acquire(timeout=5)
-    assert stages.any_prepared.acquire(timeout=5)
+    assert stages.any_prepared.acquire(timeout=HANGS_S)
+    assert stages.any_prepared.acquire(timeout=HANGS_S)
     assert stages.prepared == [0, 5]
     assert mailbox.replaced == 4
     engine.permits.release(2)
     mailbox.close()
-    thread.join(10)
+    thread.join(HANGS_S)
     assert stages.finished == [0, 5]
 
 
@@ -124,16 +125,16 @@ def test_who_waits_says_so_and_who_works_says_what() -> None:
     overlap = Overlap([(mailbox, stages)], engine, bell, eager=False)
     thread = start(overlap)
     mailbox.put(frame(0))
-    assert engine.running.acquire(timeout=5)
+    assert engine.running.acquire(timeout=HANGS_S)
     begun = overlap.engine_beat.read("engine")
     assert (begun.call, begun.since_s > 0) == ("infer", True)
-    wait_for(lambda: overlap.loop_beat.read("loop").call == "", 5, "the loop to wait")
+    wait_for(lambda: overlap.loop_beat.read("loop").call == "", HANGS_S, "the loop to wait")
     engine.permits.release()
-    wait_for(lambda: stages.finished == [0], 5, "the result")
-    wait_for(lambda: overlap.loop_beat.read("loop").call == "", 5, "the loop to wait")
+    wait_for(lambda: stages.finished == [0], HANGS_S, "the result")
+    wait_for(lambda: overlap.loop_beat.read("loop").call == "", HANGS_S, "the loop to wait")
     assert overlap.engine_beat.read("engine").call == ""
     mailbox.close()
-    thread.join(10)
+    thread.join(HANGS_S)
 
 
 def test_an_engine_that_had_to_wait_is_served_earlier() -> None:
@@ -169,9 +170,9 @@ def test_a_lone_frame_is_finished_without_waiting_for_the_next() -> None:
     thread = start(Overlap([(mailbox, stages)], engine, bell, eager=False))
     mailbox.put(frame(0))
     engine.permits.release()
-    assert done.wait(5)
+    assert done.wait(HANGS_S)
     mailbox.close()
-    thread.join(10)
+    thread.join(HANGS_S)
     assert not thread.is_alive()
 
 
@@ -184,12 +185,12 @@ def test_cameras_take_turns() -> None:
     boxes[0].put(frame(0))
     boxes[1].put(frame(1))
     thread = start(overlap)
-    assert greedy.any_prepared.acquire(timeout=5)
+    assert greedy.any_prepared.acquire(timeout=HANGS_S)
     boxes[0].put(frame(2))
     engine.permits.release(10)
     for box in boxes:
         box.close()
-    thread.join(10)
+    thread.join(HANGS_S)
     assert engine.started == [0, 1, 2]
 
 
@@ -203,16 +204,16 @@ def test_who_was_served_longest_ago_comes_first() -> None:
     boxes[1].put(frame(1))
     thread = start(overlap)
     for _ in range(2):
-        assert stages.any_prepared.acquire(timeout=5)
+        assert stages.any_prepared.acquire(timeout=HANGS_S)
     boxes[0].put(frame(10))
-    assert stages.any_prepared.acquire(timeout=5)
+    assert stages.any_prepared.acquire(timeout=HANGS_S)
     boxes[0].put(frame(20))  # no room for a fourth in work: these three wait
     boxes[1].put(frame(11))
     boxes[2].put(frame(2))
     engine.permits.release(10)
     for box in boxes:
         box.close()
-    thread.join(10)
+    thread.join(HANGS_S)
     assert engine.started == [0, 1, 10, 2, 11, 20]
 
 
@@ -227,12 +228,12 @@ def test_cameras_come_and_go_while_it_runs() -> None:
         lane = overlap.add(mailbox, stages)
         mailbox.put(frame(seq))
         mailbox.close()
-        assert lane.done.wait(5)
+        assert lane.done.wait(HANGS_S)
         assert stages.finished[-1] == seq
         assert overlap.lanes == 0
     assert thread.is_alive()
     overlap.close()
-    thread.join(5)
+    thread.join(HANGS_S)
     assert not thread.is_alive()
 
 
@@ -252,11 +253,11 @@ def test_a_camera_whose_pictures_are_no_good_leaves_the_others_alone() -> None:
     boxes[1].close()
     thread = start(overlap)
     with bell:
-        assert bell.wait_for(lambda: not boxes[0].full and boxes[1].finished, 5)
+        assert bell.wait_for(lambda: not boxes[0].full and boxes[1].finished, HANGS_S)
     with pytest.raises(BadData):
         boxes[0].put(frame(2))
     boxes[0].close()
-    thread.join(10)
+    thread.join(HANGS_S)
     assert good.finished == [1]
 
 
@@ -335,3 +336,127 @@ def test_a_camera_added_after_the_end_is_done_at_once() -> None:
     assert overlap.add(mailbox, Recorder()).done.is_set()
     mailbox.put(frame(0))
     mailbox.put(frame(1))
+
+
+class BatchingEngine(HeldEngine):
+    """A held engine that takes up to three frames in one run."""
+
+    batch = 3
+    input = outputs = info = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[list[int]] = []
+
+    def infer(self, tensor: Any) -> tuple[Any, ...]:
+        return self.infer_batch([tensor])[0]
+
+    def infer_batch(self, tensors: Any) -> list[tuple[Any, ...]]:
+        self.batches.append([int(tensor[0]) for tensor in tensors])
+        self.running.release()
+        assert self.permits.acquire(timeout=HANGS_S)
+        return [(tensor,) for tensor in tensors]
+
+    def lend(self) -> Any:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def cameras(count: int, bell: threading.Condition, **more: Any) -> list[tuple[Mailbox, Recorder]]:
+    return [(Mailbox(bell, **more), Recorder()) for _ in range(count)]
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_what_waits_of_several_cameras_is_one_batch(eager: bool) -> None:
+    """While the network runs a frame of each camera is prepared; the next run takes all of them, up to its batch."""
+    bell, engine = threading.Condition(), BatchingEngine()
+    lanes = cameras(4, bell)
+    overlap = Overlap(lanes, engine, bell, eager=eager, clock=lambda: 100.0)
+    thread = start(overlap)
+    lanes[0][0].put(frame(0))
+    assert engine.running.acquire(timeout=HANGS_S)
+    for seq, (mailbox, stages) in enumerate(lanes[1:], 1):
+        mailbox.put(frame(seq))
+        assert stages.any_prepared.acquire(timeout=HANGS_S)
+    engine.permits.release(3)
+    for mailbox, _ in lanes:
+        mailbox.close()
+    thread.join(HANGS_S)
+    assert engine.batches == [[0], [1, 2, 3]]
+    assert [stages.finished for _, stages in lanes] == [[0], [1], [2], [3]]
+
+
+def test_a_batch_never_makes_a_camera_older() -> None:
+    """One frame of a camera waits behind the network, however large the batch: newer ones replace each other."""
+    bell, engine = threading.Condition(), BatchingEngine()
+    ((mailbox, stages),) = cameras(1, bell)
+    thread = start(Overlap([(mailbox, stages)], engine, bell, eager=False, clock=lambda: 100.0))
+    mailbox.put(frame(0))
+    assert engine.running.acquire(timeout=HANGS_S)
+    mailbox.put(frame(1))
+    assert stages.any_prepared.acquire(timeout=HANGS_S)
+    assert stages.any_prepared.acquire(timeout=HANGS_S)
+    for seq in (2, 3, 4):
+        mailbox.put(frame(seq))
+    engine.permits.release(3)
+    mailbox.close()
+    thread.join(HANGS_S)
+    assert engine.batches == [[0], [1], [4]]
+    assert mailbox.replaced == 2
+
+
+def test_every_frame_of_a_blocking_source_is_in_one_batch_only() -> None:
+    """At full speed, with any number of cameras, each frame is inferred once and finished in order."""
+    bell, engine = threading.Condition(), BatchingEngine()
+    lanes = cameras(3, bell, blocking=True)
+    engine.permits.release(1000)
+    thread = start(Overlap(lanes, engine, bell, eager=True))
+    for seq in range(50):
+        for mailbox, _ in lanes:
+            mailbox.put(frame(seq))
+    for mailbox, _ in lanes:
+        mailbox.close()
+    thread.join(HANGS_S)
+    assert [stages.finished for _, stages in lanes] == [list(range(50))] * 3
+    assert sum(map(len, engine.batches)) == 150
+    assert max(map(len, engine.batches)) <= engine.batch
+
+
+def test_a_fault_of_a_batch_ends_the_run() -> None:
+    """As that of one frame does."""
+    bell, engine = threading.Condition(), BatchingEngine()
+
+    def fail(tensors: Any) -> Any:
+        raise BadData("the GPU is gone")
+
+    engine.infer_batch = fail  # type: ignore[method-assign]
+    lanes = cameras(2, bell)
+    overlap = Overlap(lanes, engine, bell, eager=False)
+    for mailbox, _ in lanes:
+        mailbox.put(frame(0))
+    with pytest.raises(BadData, match="the GPU is gone"):
+        overlap.run()
+
+
+def test_an_engine_is_exchanged_between_two_frames() -> None:
+    """What is in work is finished with the old one; then `swap` is called; the next frame gets the new one."""
+    bell, old, new = threading.Condition(), HeldEngine(), BatchingEngine()
+    mailbox, stages = Mailbox(bell, blocking=True), Recorder()
+    overlap = Overlap([(mailbox, stages)], old, bell, eager=True)
+    thread = start(overlap)
+    mailbox.put(frame(0))
+    assert old.running.acquire(timeout=HANGS_S)
+    at_swap: list[list[int]] = []
+    overlap.exchange(new, lambda: at_swap.append([*stages.finished]))
+    mailbox.put(frame(1))
+    old.permits.release(10)
+    new.permits.release(10)
+    mailbox.put(frame(2))
+    mailbox.close()
+    thread.join(HANGS_S)
+    assert at_swap == [old.started]
+    assert sorted([*old.started, *(seq for batch in new.batches for seq in batch)]) == [0, 1, 2]
+    assert stages.finished == [0, 1, 2]
+    assert new.batches

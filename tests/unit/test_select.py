@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import pytest
 
+from agent.backends.choice import Choice
 from agent.backends.usable import Backend
 from agent.bundle.manifest import Artifact, preferred
 from agent.hardware import Board
 from agent.select import plan
+from agent.tuning import Device, Measured, Tuning
 
 PI = Board(kind="raspberry-pi", name="Raspberry Pi 5", tier="supported", tier_reason="", usable_cpus=4)
 INT8 = Artifact(file="int8.tflite", format="tflite", precision="int8")
 FP32 = Artifact(file="fp32.tflite", format="tflite", precision="fp32")
 ONNX = Artifact(file="fp16.onnx", format="onnx", precision="fp16")
+QDQ = Artifact(file="int8-qdq.onnx", format="onnx", precision="int8")
+WIDE = Artifact(file="fp32.onnx", format="onnx", precision="fp32")
 LITERT = Backend("litert", usable=True, version="2.3.0")
 NO_LITERT = Backend("litert", usable=False, reason="not installed", fix="pip install ai-edge-litert")
 OLD = Backend("tflite-runtime", usable=True, version="2.14.0")
@@ -33,8 +37,24 @@ NO_TENSORRT = Backend("tensorrt", usable=False, reason="no Jetson")
         (
             (INT8, ONNX),
             (LITERT, OLD, TENSORRT),
+            ("tensorrt", "fp16.onnx", "fp16"),
+            ["litert: tensorrt comes first", "tflite-runtime: tensorrt comes first"],
+        ),
+        (
+            (INT8, WIDE, ONNX, QDQ),
+            (LITERT, NO_OLD, TENSORRT),
+            ("tensorrt", "int8-qdq.onnx", "int8"),
+            [
+                "tensorrt fp16.onnx: int8 comes first",
+                "litert: tensorrt comes first",
+                "tflite-runtime: not installed",
+            ],
+        ),
+        (
+            (INT8, WIDE),
+            (LITERT, NO_OLD, TENSORRT),
             ("litert", "int8.tflite", "int8"),
-            ["tensorrt fp16.onnx: not built in this version yet", "tflite-runtime: litert comes first"],
+            ["tensorrt: the bundle has no int8 or fp16 onnx artifact", "tflite-runtime: not installed"],
         ),
         (
             (INT8,),
@@ -44,10 +64,10 @@ NO_TENSORRT = Backend("tensorrt", usable=False, reason="no Jetson")
         ),
         (
             (ONNX,),
-            (LITERT, NO_OLD, TENSORRT),
+            (LITERT, NO_OLD, NO_TENSORRT),
             (None, None, None),
             [
-                "tensorrt fp16.onnx: not built in this version yet",
+                "tensorrt: no Jetson",
                 "litert: the bundle has no tflite artifact",
                 "tflite-runtime: not installed",
             ],
@@ -98,3 +118,63 @@ def test_the_plan_and_the_bundle_prefer_the_same() -> None:
     """INT8, FP16, FP32 of the format that is asked for."""
     half = Artifact(file="fp16.tflite", format="tflite", precision="fp16")
     assert preferred((FP32, ONNX, half, INT8), "tflite") == [INT8, half, FP32]
+
+
+QUICK = Measured(Choice("litert", "fp32.tflite", "fp32", 2), p50_ms=5.0)
+SLOW = Measured(Choice("litert", "int8.tflite", "int8", 3), p50_ms=9.0)
+BARE = Measured(Choice("litert", "fp32.tflite", "fp32", 2, delegate=False), p50_ms=20.0)
+GPU = Measured(Choice("tensorrt", "fp16.onnx", "fp16", 1), objection="it crashed (SIGSEGV)")
+EVERYTHING = (INT8, FP32, ONNX)
+ALL = (LITERT, NO_OLD, TENSORRT)
+
+
+def tuned(*measured: Measured) -> Tuning:
+    device = Device.of(PI, ALL)
+    return Tuning("a model 1", {}, device, "2026-11-22T10:00:00+00:00", 3, measured, measured[0].choice)
+
+
+def test_what_was_measured_best_is_taken_and_told() -> None:
+    """Precision, threads and delegate are the measured ones; what lost has its figure or its fault as reason."""
+    chosen = plan(PI, EVERYTHING, ALL, tuned(QUICK, SLOW, BARE, GPU))
+    assert chosen.choice == QUICK.choice
+    assert chosen.tuned == "tuned on 2026-11-22: litert fp32, 2 threads 5.0 ms; no delegate 4.0x slower"
+    assert [(r.backend, r.artifact, r.reason) for r in chosen.rejected] == [
+        ("tensorrt", None, "it crashed (SIGSEGV)"),
+        ("litert", "int8.tflite", "measured 9.0 ms"),
+        ("tflite-runtime", None, "not installed"),
+    ]
+
+
+def test_int8_slower_than_float_is_a_warning() -> None:
+    """Nobody has to find out by himself."""
+    chosen = plan(PI, EVERYTHING, ALL, tuned(QUICK, SLOW))
+    assert chosen.warnings == ("INT8 is 1.8x slower than fp32 on this device (litert: 9.0 ms, 5.0 ms)",)
+
+
+def test_of_the_artifacts_that_are_given_the_best_measured_is_taken() -> None:
+    """Without the winner, such as an engine that is not built yet, it is the next."""
+    winner = Measured(Choice("tensorrt", "fp16.onnx", "fp16", 1), p50_ms=1.0)
+    tuning = tuned(winner, QUICK, SLOW)
+    assert plan(PI, EVERYTHING, ALL, tuning).choice == winner.choice
+    assert plan(PI, (INT8, FP32), ALL, tuning).choice == QUICK.choice
+    assert plan(PI, (INT8,), ALL, tuning).choice == SLOW.choice
+    assert plan(PI, EVERYTHING, (LITERT, NO_OLD, NO_TENSORRT), tuning).choice == QUICK.choice
+
+
+def test_a_tuning_of_nothing_that_can_run_now_decides_nothing() -> None:
+    """It is as if nothing had been measured."""
+    chosen = plan(PI, (INT8,), ALL, tuned(QUICK))
+    assert (chosen.choice, chosen.tuned) == (Choice("litert", "int8.tflite", "int8", 3), "")
+
+
+def test_a_tuning_of_another_state_of_the_device_is_not_used() -> None:
+    """What changed is told, with the remedy."""
+    newer = Backend("litert", usable=True, version="2.4.0")
+    chosen = plan(PI, EVERYTHING, (newer, NO_OLD, NO_TENSORRT), tuned(QUICK))
+    assert (chosen.artifact, chosen.threads, chosen.tuned) == ("int8.tflite", 3, "")
+    assert "litert: 2.3.0 then, 2.4.0 now; `edge-agent tune` measures anew" in chosen.warnings[0]
+
+
+def test_tensorrt_has_no_threads() -> None:
+    """One, whatever the device has."""
+    assert plan(PI, (ONNX,), (TENSORRT,)).threads == 1

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from agent import systemd as agent_systemd
 from agent.systemd import PATIENCE_S, Systemd, in_words
 from tests.e2e.brokers import wait_for
+from tests.patience import HANGS_S
 
 
 class Manager:
@@ -23,7 +24,7 @@ class Manager:
     def __init__(self, address: str) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind("\0" + address[1:] if address.startswith("@") else address)
-        self.socket.settimeout(5)
+        self.socket.settimeout(HANGS_S)
         self.environ = {
             "NOTIFY_SOCKET": address,
             "WATCHDOG_USEC": "30000000",
@@ -79,7 +80,7 @@ def test_stuck_is_not_fed_and_then_ended(manager: Manager) -> None:
     systemd.look(
         "stuck", ["engine: inference takes longer than 10 s"], ready=True, overdue_s=PATIENCE_S + 0.1
     )
-    manager.socket.settimeout(5)
+    manager.socket.settimeout(HANGS_S)
     assert manager.heard() == ["WATCHDOG=trigger"]
 
 
@@ -123,7 +124,7 @@ def test_who_is_busy_for_ever_is_fed_no_more(manager: Manager, monkeypatch: pyte
     monkeypatch.setattr(agent_systemd, "BUSY_S", 0.1)
     systemd = Systemd(manager.environ)
     systemd.busy("starting")
-    wait_for(lambda: not feeders(), 10, "the feeding to end")
+    wait_for(lambda: not feeders(), HANGS_S, "the feeding to end")
     assert manager.heard()[0] == "WATCHDOG=1"
 
 
@@ -143,10 +144,10 @@ def feeders() -> list[threading.Thread]:
 
 def silent(manager: Manager) -> None:
     """Wait until nobody feeds any more, and hear what was still told."""
-    wait_for(lambda: not feeders(), 10, "the feeding to end")
+    wait_for(lambda: not feeders(), HANGS_S, "the feeding to end")
     while not manager.heard_nothing():
         pass
-    manager.socket.settimeout(5)
+    manager.socket.settimeout(HANGS_S)
 
 
 def test_stopping_has_the_last_word(manager: Manager) -> None:

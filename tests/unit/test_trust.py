@@ -85,8 +85,9 @@ def test_a_signed_bundle_runs_for_those_who_trust_its_key(path: Path) -> None:
     sign_bundle(path, KEY, AT)
     for trust in (TRUST, REQUIRED):
         assert doubts(path, trust) == []
-        origin = load_bundle(path, trust).origin.text
-        assert origin == f"signed by {KEY.public.name} (bundle mine version 1, signed 2026-01-02T03:04:05Z)"
+        bundle = load_bundle(path, trust)
+        about = f"bundle mine version {bundle.manifest.version}, signed 2026-01-02T03:04:05Z"
+        assert bundle.origin.text == f"signed by {KEY.public.name} ({about})"
     assert doubts(path) == ["the bundle is signed, but no key is trusted: its signature is not checked"]
     assert "(now: none)" in fault(path, Trust(required=True))
     assert "not trusted" in fault(path, Trust((new_key().public,)))

@@ -45,6 +45,9 @@ def test_redacted(url: str, shown: str) -> None:
     assert redact(url) == shown
 
 
+LONG = 300_000
+
+
 @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=4))
 def test_no_password_survives(password: str) -> None:
     """Whatever a password is made of, it is not shown."""
@@ -52,11 +55,11 @@ def test_no_password_survives(password: str) -> None:
 
 
 def test_a_long_text_takes_no_long_time() -> None:
-    """Colons and slashes without end are not tried in every way."""
+    """Colons and slashes without end are not tried in every way, which would be 10^10 and more."""
     began_s = time.perf_counter()
-    for text in ("://" + ":" * 100_000, "://a " + "b " * 50_000, "extra-headers=" + '"' * 100_000):
+    for text in ("://" + ":" * LONG, "://a " + "b " * LONG, "extra-headers=" + '"' * LONG):
         redact(text)
-    assert time.perf_counter() - began_s < 5
+    assert time.perf_counter() - began_s < 60
 
 
 def test_schemes() -> None:

@@ -17,6 +17,7 @@ from agent.config import CameraConfig, Config
 from agent.engines import Engines
 from agent.outlet import open_outlet
 from agent.watch import Watch, complete
+from tests.patience import HANGS_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,8 +67,8 @@ def test_a_clip_is_ok_whatever_it_shows(tmp_path: Path) -> None:
         (camera,) = watch.cameras
         states, began_s = [], time.monotonic()
         while ended.empty():
-            assert time.monotonic() - began_s < 40
-            watch.tick(time.monotonic())
+            assert time.monotonic() - began_s < HANGS_S
+            watch.tick(began_s + len(states) / 10)  # a clock that stands while nobody is given time
             states.append(watch.health()["clip"].state)
             time.sleep(0.1)
     numbers = camera.numbers  # now that the last pictures in work are finished too
@@ -85,7 +86,7 @@ def test_a_clip_that_is_down_is_inferred_all_the_same(
         (camera,) = watch.cameras
         began_s = time.monotonic()
         while ended.empty():
-            assert time.monotonic() - began_s < 40
+            assert time.monotonic() - began_s < HANGS_S
             if camera.numbers.frames:
                 watch.tick(time.monotonic() + 10)
             time.sleep(0.1)
@@ -117,7 +118,7 @@ def test_a_camera_that_is_away_is_down_and_said_so_once(
     with watching(tmp_path, gate=AWAY) as (watch, _):
         began_s = time.monotonic()
         while watch.health()["gate"].state != "down":
-            assert time.monotonic() - began_s < 30
+            assert time.monotonic() - began_s < HANGS_S
             watch.tick(time.monotonic())
             time.sleep(0.1)
         for _ in range(20):

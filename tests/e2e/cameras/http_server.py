@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import av
 
 from tests.e2e.cameras.rtsp import picture
+from tests.patience import HANGS_S
 
 BOUNDARY = "frame"
 JPEG_HZ = 20.0
@@ -53,7 +54,7 @@ class HttpServer:
         self.ended.set()
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join(5)
+        self._thread.join(HANGS_S)
 
 
 def _handler(server: HttpServer) -> type[BaseHTTPRequestHandler]:

@@ -19,6 +19,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.e2e.cameras import strip
+from tests.patience import HANGS_S
 
 PYTHON_WITH_GI = "/usr/bin/python3"
 SERVER = Path(__file__).with_name("rtsp_server.py")
@@ -104,7 +105,7 @@ class RtspCamera:
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        self._feeder.join(5)
+        self._feeder.join(HANGS_S)
         self.kill()
 
     def start(self) -> None:
@@ -114,7 +115,7 @@ class RtspCamera:
             pytest.skip(f"{PYTHON_WITH_GI} is missing")
         server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         if server.stdout is None or server.stdout.readline() != b"ready\n":
-            server.communicate(timeout=10)
+            server.communicate(timeout=HANGS_S)
             if server.returncode == MISSING:
                 pytest.skip("python3-gi or gir1.2-gst-rtsp-server-1.0 is missing")
             pytest.fail("the RTSP server did not start")
@@ -126,7 +127,7 @@ class RtspCamera:
         if server is None:
             return
         server.kill()
-        server.wait(10)
+        server.wait(HANGS_S)
         for pipe in (server.stdin, server.stdout):
             with contextlib.suppress(OSError):
                 pipe and pipe.close()

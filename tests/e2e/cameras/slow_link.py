@@ -6,6 +6,8 @@ import contextlib
 import socket
 import threading
 
+from tests.patience import HANGS_S
+
 CHUNK_BYTES = 2048
 
 
@@ -35,7 +37,7 @@ class SlowLink:
         while not self._ended.is_set():
             try:
                 client, _ = self._server.accept()
-                camera = socket.create_connection(("127.0.0.1", self._target), timeout=5)
+                camera = socket.create_connection(("127.0.0.1", self._target), timeout=HANGS_S)
             except OSError:
                 continue
             camera.settimeout(None)

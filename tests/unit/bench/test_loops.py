@@ -23,6 +23,7 @@ from agent.config import Sampling
 from agent.errors import BadData
 from agent.preprocess import Preprocessor
 from agent.starter import sample_clip, starter_bundle
+from tests.patience import HANGS_S
 
 FRAMES = 12
 
@@ -39,7 +40,7 @@ def test_the_bare_engine_does_nothing_but_infer(rig: Rig) -> None:
     """Almost all of the processor time is the engine's."""
     run = bare(rig, FRAMES)
     assert (run.frames, run.inferred) == (FRAMES, FRAMES)
-    assert run.engine_cpu_s > 5 * run.other_cpu_s
+    assert run.engine_cpu_s > 2 * run.other_cpu_s
     assert set(run.times) == {"infer"}
 
 
@@ -164,7 +165,7 @@ def test_the_opencv_loop_feeds_the_model_what_the_agent_does(rig: Rig) -> None:
     cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
     spec = rig.bundle.manifest.input
     colour = np.full((spec.height, spec.width, 3), (40, 90, 200), np.uint8)  # blue, green, red
-    prepare = Preprocessor(spec, rig.engine.input, layout=rig.bundle.artifact("tflite").layout)
+    prepare = Preprocessor(spec, rig.engine.input, layout=rig.bundle.artifact().layout)
     ours = prepare(av.VideoFrame.from_ndarray(colour, format="bgr24")).tensor
     theirs = converter(cv2, rig)(colour)
     assert (theirs.shape, theirs.dtype) == (ours.shape, ours.dtype)
@@ -196,7 +197,7 @@ def test_a_fault_of_one_thread_ends_the_others_and_is_raised() -> None:
         raise BadData("broken")
 
     with pytest.raises(BadData, match="broken"):
-        together([lambda: stop.wait(60) and None, fail], stop.set)
+        together([lambda: stop.wait(HANGS_S) and None, fail], stop.set)
     assert stop.is_set()
 
 
@@ -208,5 +209,5 @@ def test_a_fault_meanwhile_ends_the_threads_too() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        together([lambda: stop.wait(60) and None], stop.set, fail)
+        together([lambda: stop.wait(HANGS_S) and None], stop.set, fail)
     assert stop.is_set()

@@ -12,6 +12,7 @@ import pytest
 
 from agent.bench.meter import Gauge, MeteredEngine, peak_rss_mb, steal_share, task_cpu_s, tasks
 from agent.messages import EngineInfo, TensorSpec
+from tests.patience import HANGS_S
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 STAT = "cpu  {user} 0 100 {idle} 0 0 0 {steal} {guest} 0\ncpu0 1 2 3\n"
@@ -79,7 +80,7 @@ def test_the_engines_processor_time_is_told_apart_from_the_rest() -> None:
         engine.infer(np.zeros(1, np.float32))
     burn(0.06)
     found = gauge.run(frames=2, inferred=2, wall_s=1.0)
-    assert found.engine_cpu_s == pytest.approx(0.04, abs=0.01)
+    assert 0.035 <= found.engine_cpu_s < 0.06
     assert 0.055 <= found.other_cpu_s < 0.2
     assert set(found.times) == {"infer"}
     assert found.times["infer"].mean_ms >= 20
@@ -94,21 +95,21 @@ def test_the_time_of_the_runtimes_own_threads_is_the_engines() -> None:
     def work() -> None:
         ids.append(threading.get_native_id())
         ready.set()
-        go.wait(10)
+        go.wait(HANGS_S)
         burn(0.1)
         done.set()
-        end.wait(10)
+        end.wait(HANGS_S)
 
     before = tasks()
     thread = threading.Thread(target=work)
     thread.start()
     try:
-        assert ready.wait(10)
+        assert ready.wait(HANGS_S)
         assert tasks() - before == set(ids)
         engine = MeteredEngine(Busy(), tasks() - before)
         gauge = Gauge(engine)
         go.set()
-        assert done.wait(10)
+        assert done.wait(HANGS_S)
         assert gauge.run(frames=1, inferred=1, wall_s=1.0).engine_cpu_s == pytest.approx(0.1, abs=0.03)
     finally:
         go.set()

@@ -30,6 +30,7 @@ from calibration.building.onnxforms import modern, ranges_of, search_qdq, to_fp1
 from calibration.building.unpack import unpack_fp16
 from calibration.building.workfolder import WorkFolder
 from calibration.ortengine import OrtEngine
+from tests.unit.calibration.tiny import manifest_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,26 +40,7 @@ if TYPE_CHECKING:
     Shape = Sequence[int | str]
 
 TI_LITE = Path(__file__).parents[4] / "shared" / "data" / "models" / "yolox_nano_ti_lite_320_dw_fp16.tflite"
-MANIFEST_TEXT = b"""
-schema = 1
-name = "tiny"
-version = 1
-task = "detect"
-licence = "Apache-2.0"
-labels = "labels.txt"
-[input]
-width = 32
-height = 32
-std = [255.0, 255.0, 255.0]
-[decoder]
-family = "yolo"
-score_threshold = 0.3
-[[artifact]]
-file = "tiny.onnx"
-format = "onnx"
-precision = "fp32"
-layout = "nchw"
-"""
+MANIFEST_TEXT = manifest_text(32)
 
 
 def network(

@@ -15,6 +15,7 @@ from agent.errors import BadData, CannotCreate, InputMissing, ServiceAway
 from calibration import environments, pythons
 from calibration.children import run_child
 from calibration.environments import Environment, environment
+from tests.patience import HANGS_S
 
 VERSION = "{}.{}".format(*sys.version_info[:2])
 ROOT = Path(__file__).parents[3]
@@ -172,7 +173,7 @@ class TestRunning:
         with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stderr=subprocess.DEVNULL) as ours:
             wait_until(lambda: note.is_file() and note.read_text() and state(ours.pid) == "S")
             ours.send_signal(end)
-            assert ours.wait(30) == code
+            assert ours.wait(HANGS_S) == code
         wait_until(lambda: not alive(int(note.read_text())))
 
 
@@ -195,7 +196,7 @@ def state(pid: int) -> str:
         return ""
 
 
-def wait_until(condition: object, within_s: float = 30.0) -> None:
+def wait_until(condition: object, within_s: float = HANGS_S) -> None:
     """Poll `condition` until it holds."""
     assert callable(condition)
     deadline = time.monotonic() + within_s

@@ -12,37 +12,21 @@ from onnx import numpy_helper
 
 from agent.bundle import Bundle, parse_manifest
 from agent.bundle.files import digest_of
-from agent.errors import BadData, ServiceAway
+from agent.errors import BadData, ServiceAway, UsageError
 from calibration.building import floatnet, onnxparts
+from calibration.building.onnxfile import external_data
 from calibration.building.onnxparts import onnx_parts
 from calibration.building.workfolder import WorkFolder
 from calibration.clips.pictureset import Picture
 from calibration.graph import Prepared
 from tests.unit.calibration.graph.onnxmodels import model, noise
+from tests.unit.calibration.tiny import manifest_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-MANIFEST = b"""
-schema = 1
-name = "tiny"
-version = 1
-task = "detect"
-licence = "Apache-2.0"
-labels = "labels.txt"
-[input]
-width = 8
-height = 8
-[decoder]
-family = "yolo"
-score_threshold = 0.3
-[[artifact]]
-file = "tiny.onnx"
-format = "onnx"
-precision = "fp32"
-layout = "nchw"
-"""
+MANIFEST = manifest_text(8)
 CHANNELS_LAST = [("Transpose", ["x"], "t", {"perm": [0, 3, 1, 2]}), ("Conv", ["t", "w"], "y", {})]
 CONVERTER = "the converter is asked for"
 
@@ -79,6 +63,26 @@ def test_other_weights_beside_the_file_make_another_network(
             convert(model(CHANNELS_LAST, {"w": np.full((5, 3, 1, 1), value, np.float32)}, size=(1, 8, 8, 3)))
     made = [onnx.load(str(file)) for file in (tmp_path / "work").glob("fp32-*.onnx")]
     assert sorted(float(numpy_helper.to_array(each.graph.initializer[0]).max()) for each in made) == [1, 2]
+
+
+def test_weights_beside_the_file_are_found(
+    tmp_path: Path, convert: Callable[[onnx.ModelProto], None]
+) -> None:
+    """The report has the hash of each; a file that holds its own has none."""
+    with pytest.raises(ServiceAway, match=CONVERTER):
+        convert(model(CHANNELS_LAST, {"w": noise(5, 3, 1, 1)}, size=(1, 8, 8, 3)))
+    assert external_data(tmp_path / "given.onnx") == {"weights.bin": tmp_path / "weights.bin"}
+    (whole,) = (tmp_path / "work").glob("fp32-*.onnx")
+    assert external_data(whole) == external_data(tmp_path / "float.tflite") == {}
+
+
+def test_another_size_of_a_tflite_is_refused(tmp_path: Path) -> None:
+    """It can't be rebuilt, and --size is told so before the file is even read."""
+    (tmp_path / "float.tflite").write_bytes(b"")
+    draft = Bundle(tmp_path, parse_manifest(MANIFEST), ("person",))
+    origin = floatnet.Origin(tmp_path / "float.tflite", chosen=True, python=None)
+    with pytest.raises(UsageError, match=r"--size with a \.tflite: float\.tflite; leave it out"):
+        floatnet.float_network(origin, draft, (), WorkFolder(tmp_path / "work"), str)
 
 
 def test_a_wrong_rewrite_is_told(

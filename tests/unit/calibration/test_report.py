@@ -28,7 +28,7 @@ positive = st.floats(1e-3, 1e6)
 name = st.text(max_size=12)
 score = st.builds(
     record.Score,
-    metric=st.sampled_from(["agreement", "map", "map50", "top1"]),
+    metric=st.sampled_from(["agreement", "top1_agreement", "map", "map50", "top1"]),
     value=share,
     low=share,
     high=share,
@@ -91,6 +91,7 @@ reports = st.builds(
         height=st.integers(8, 8192),
         source=name,
         source_sha256=name,
+        source_data=st.dictionaries(name, name, max_size=2),
     ),
     made_by=st.lists(st.builds(record.Tool, name=name, version=name), max_size=3).map(tuple),
     pictures=st.builds(
@@ -253,6 +254,35 @@ def test_page_is_one_file_that_says_what_the_report_says(tmp_path: Path) -> None
         ET.fromstring(svg)  # noqa: S314 - our own
     assert len(page) < 200_000
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json"]
+
+
+@pytest.mark.parametrize(
+    ("floor", "chosen", "told"),
+    [
+        (0.79, 2, "the least work in float of those that reach the aim of 0.790"),
+        (0.95, 4, "the best, as none reaches the aim of 0.950"),
+    ],
+)
+def test_page_says_why_a_point_was_taken(floor: float, chosen: int, told: str) -> None:
+    """By the aim of the search, and how many points reach it."""
+    search = full().search
+    assert search is not None
+    taken = msgspec.structs.replace(search, floor=floor, chosen=chosen)
+    assert taken.why == told
+    page = report_page(msgspec.structs.replace(full(), search=taken)).decode()
+    assert f"</b>, {told}: " in page
+
+
+def test_page_of_a_classifier_says_agreement() -> None:
+    """How often the best label is FP32's is not how often it is right; one clip is one clip."""
+    score = record.Score(metric="top1_agreement", value=0.984, low=0.94, high=1.0, frames=64)
+    counts = msgspec.structs.replace(full().pictures, verify_clips=1)
+    artifact = msgspec.structs.replace(full().artifacts[0], scores=(score,))
+    report = msgspec.structs.replace(full(), metric="top1_agreement", artifacts=(artifact,), pictures=counts)
+    page = report_page(report).decode()
+    assert "top-1 agreement <span" in page
+    assert "in top-1 agreement." in page
+    assert "20 pictures of 4 clips, measured on 10 pictures of 1 clip apart from these" in page
 
 
 def test_page_escapes_what_it_is_given() -> None:

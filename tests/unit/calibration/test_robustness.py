@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from agent.bundle import Bundle, load_bundle
 from agent.errors import BadData
 from agent.messages import Detections, Frame
+from agent.starter import starter_bundle
 from calibration.bootstrap import Figure
 from calibration.corruptions import CORRUPTIONS, SEVERITIES, corrupt, picture_of, pixels_of
 from calibration.record import Robustness
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-STARTER = Path(__file__).parents[3] / "models" / "person-ssdlite-300"
+STARTER = starter_bundle()
 RANDOM = {"noise", "dark", "rain"}
 
 
@@ -258,11 +259,11 @@ def test_page_tells_the_figures_and_shows_the_frames(
     assert msgspec.json.decode((tmp_path / "robustness.json").read_bytes(), type=Robustness) == outcome
 
 
-def test_pair_of_the_starter_is_int8_and_fp32() -> None:
+def test_pair_of_the_starter_is_int8_and_float() -> None:
     """What a device runs, and the float network beside it."""
     opened = open_pair(load_bundle(STARTER))
     opened.close()
-    assert (opened.reference_file, opened.candidate_file) == ("fp32.onnx", "int8.tflite")
+    assert (opened.reference_file, opened.candidate_file) == ("fp16.onnx", "int8.tflite")
 
 
 def test_bundle_without_two_networks_is_an_error(bundle: Any) -> None:

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from agent.bundle import load_bundle
 from agent.errors import BadData, InputMissing, UsageError
 from calibration.cli import cli
+from calibration.cli.progress import Interrupted, shown
 from calibration.footage import Footage
 from calibration.verdict import Verification, held_to, rounded, update
 from calibration.verify import measure
@@ -89,6 +90,34 @@ def test_artifact_that_does_not_load_is_a_fault_of_its_own(tmp_path: Path, pictu
     assert states(found) == {"fp32.onnx": "reference", "fp16.onnx": "broken", "int8.onnx": "passed"}
     assert "fp16.onnx can't be loaded by ONNX Runtime" in found.artifacts[1].reason
     assert found.exit_code == 1
+
+
+def test_a_file_that_changes_after_the_check_does_not_run(tmp_path: Path, pictures: Path) -> None:
+    """What is measured has the hash that the manifest says, and not only had it a moment ago."""
+    bundle = colours_bundle(tmp_path / "b", fp32=GOOD, int8=GOOD)
+    (tmp_path / "b" / "int8.onnx").write_bytes(SWAPPED)
+    found = verified(bundle, pictures)
+    assert states(found) == {"fp32.onnx": "reference", "int8.onnx": "broken"}
+    assert "wrong sha256" in found.artifacts[1].reason
+
+
+def test_a_count_beside_a_ready_set_is_refused(tmp_path: Path) -> None:
+    """All pictures of a set are taken: a number that changes nothing is told, and nothing else is looked at."""
+    (tmp_path / "set.json").write_text("{}")
+    command = ["verify", str(tmp_path / "none"), "--clips", str(tmp_path)]
+    asked = CliRunner().invoke(cli, [*command, "--count", "20"])
+    assert isinstance(asked.exception, UsageError)
+    assert "--count with a ready set" in str(asked.exception)
+    assert isinstance(CliRunner().invoke(cli, command).exception, InputMissing)
+
+
+@pytest.mark.parametrize(("goes_on", "told"), [(True, "run it again to go on"), (False, "run it again")])
+def test_ctrl_c_is_one_line(goes_on: bool, told: str) -> None:
+    """It says what a second run does, and the code is the shell's."""
+    with pytest.raises(Interrupted) as stopped, shown(goes_on=goes_on):
+        raise KeyboardInterrupt
+    assert str(stopped.value) == f"interrupted; {told}"
+    assert stopped.value.exit_code == 130
 
 
 def test_reference_that_does_not_load_leaves_all_unmeasured(tmp_path: Path, pictures: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from agent.errors import CannotCreate
+from agent.starter import starter_bundle
 from calibration.building.draft import read_draft
 from calibration.building.scoring import measured_by
 from calibration.building.workfolder import SCRATCH, WorkFolder
@@ -16,7 +17,7 @@ from calibration.environments import Environment
 from calibration.quantize.store import read_arrays, write_arrays
 from calibration.quantize.variants import Workshop
 
-STARTER = Path(__file__).parents[3] / "models" / "person-ssdlite-300"
+STARTER = starter_bundle()
 
 
 def test_a_second_build_is_kept_out(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import av
@@ -17,8 +18,10 @@ from agent.capture import SourceStats, StreamOptions
 from agent.capture.grabbing import GrabSource
 from agent.capture.handover import Grab, HandOver
 from agent.errors import AgentError, BadData, ServiceAway, UsageError
+from tests.patience import HANGS_S
 
-OPTIONS = StreamOptions(backoff_first_s=0.01, backoff_max_s=0.05, open_timeout_s=1.0, stall_timeout_s=0.3)
+OPTIONS = StreamOptions(backoff_first_s=0.01, backoff_max_s=0.05, open_timeout_s=HANGS_S, stall_timeout_s=0.3)
+HASTY = replace(OPTIONS, open_timeout_s=1.0)
 
 
 class Scripted:
@@ -26,7 +29,7 @@ class Scripted:
 
     frame_rate_hz = 0.0
 
-    def __init__(self, script: list[Any], *, live: bool = True) -> None:
+    def __init__(self, script: Iterable[Any], *, live: bool = True) -> None:
         self._script, self.live = iter(script), live
         self.closed = 0
 
@@ -47,7 +50,9 @@ class Scripted:
         self.closed += 1
 
 
-def source_of(*grabbers: Scripted | AgentError, pace: Any = "realtime", **more: Any) -> GrabSource:
+def source_of(
+    *grabbers: Scripted | AgentError, pace: Any = "realtime", options: StreamOptions = OPTIONS, **more: Any
+) -> GrabSource:
     """Return a source that opens these, one after the other."""
     turns = iter(grabbers)
 
@@ -57,13 +62,13 @@ def source_of(*grabbers: Scripted | AgentError, pace: Any = "realtime", **more: 
             raise grabber
         return grabber
 
-    return GrabSource("x://bob:secret@cam", connect, camera="front", pace=pace, options=OPTIONS, **more)
+    return GrabSource("x://bob:secret@cam", connect, camera="front", pace=pace, options=options, **more)
 
 
 def test_a_lost_camera_is_opened_again(caplog: pytest.LogCaptureFixture) -> None:
     """After errors, an end and refusals frames go on, numbered on; one log line each, no password."""
     first, second = Scripted([0, 1, ServiceAway("unplugged")]), Scripted([0, EOFError()])
-    third, away = Scripted([0, 1, 2]), ServiceAway("no such camera")
+    third, away = Scripted(itertools.count()), ServiceAway("no such camera")
     with (
         caplog.at_level(logging.INFO),
         closing(source_of(first, away, away, second, third)) as source,
@@ -72,7 +77,7 @@ def test_a_lost_camera_is_opened_again(caplog: pytest.LogCaptureFixture) -> None
         seen: dict[int, float] = {}
         for frame in source.frames():
             seen[frame.seq] = frame.pts_s
-            if source.stats.reconnects == 2 and frame.pts_s == 2:
+            if source.stats.reconnects == 2 and frame.pts_s >= 2:
                 break
     assert list(seen) == list(range(len(seen)))
     assert source.stats.reconnects == 2
@@ -102,19 +107,17 @@ def test_a_device_that_is_opened_again_has_a_clock_of_its_own(monkeypatch: pytes
 def test_silence_is_a_stall() -> None:
     """A camera that says nothing for the stall timeout is closed and opened again."""
     silent = Scripted([0])
-    with closing(source_of(silent, Scripted(list(range(50))))) as source:
+    with closing(source_of(silent, Scripted(itertools.count()))) as source:
         source.open()
         list(itertools.islice(source.frames(), 3))
         assert (source.stats.stalls, source.stats.reconnects, silent.closed) == (1, 1, 1)
 
 
 def test_a_camera_that_never_gives_a_picture_does_not_open() -> None:
-    """The error comes from `open()`, within its timeout."""
-    started_s = time.monotonic()
-    source = source_of(Scripted([]))
+    """The error comes from `open()`, after its timeout."""
+    source = source_of(Scripted([]), options=HASTY)
     with pytest.raises(ServiceAway, match=r"no (frame for|answer within) 1 s.*check the camera"):
         source.open()
-    assert time.monotonic() - started_s < 3
 
 
 def test_an_open_that_hangs_ends() -> None:
@@ -122,23 +125,21 @@ def test_an_open_that_hangs_ends() -> None:
     released = threading.Event()
 
     def connect(stats: SourceStats, stopped: Callable[[], bool]) -> Scripted:
-        released.wait(30)
+        released.wait(HANGS_S)
         return Scripted([])
 
-    source = GrabSource("x:", connect, camera="front", pace="realtime", options=OPTIONS)
+    source = GrabSource("x:", connect, camera="front", pace="realtime", options=HASTY)
     with pytest.raises(ServiceAway, match="no answer within 1 s"):
         source.open()
     released.set()
 
 
 def test_close_ends_open() -> None:
-    """`open()` raises at once when another thread closes."""
+    """`open()` raises when another thread closes, not when its timeout is over."""
     source = source_of(Scripted([]))
     threading.Timer(0.1, source.close).start()
-    started_s = time.monotonic()
     with pytest.raises(ServiceAway, match="closed while opening"):
         source.open()
-    assert time.monotonic() - started_s < 0.9
 
 
 def test_a_fault_at_the_start_is_the_callers() -> None:
@@ -203,11 +204,11 @@ def test_a_driver_that_hangs_while_it_runs_is_told() -> None:
     class Hanging(Scripted):
         def grab(self, timeout_s: float) -> Grab | None:
             if self._script.__length_hint__() == 0:
-                assert let_go.wait(30)
+                assert let_go.wait(HANGS_S)
                 return None
             return super().grab(timeout_s)
 
-    with closing(source_of(Hanging([0, 1]))) as source:
+    with closing(source_of(Hanging([0, 1]), options=replace(HASTY, open_timeout_s=3.0))) as source:
         source.open()
         with pytest.raises(ServiceAway, match="does not answer"):
             list(source.frames())
@@ -218,7 +219,7 @@ def test_a_driver_that_hangs_while_it_runs_is_told() -> None:
 
 def test_what_the_source_does_is_told() -> None:
     """Connecting, up, and why it tries again: after silence, and after an end."""
-    turns = iter([Scripted([0]), Scripted([1, EOFError()]), Scripted(list(range(50)))])
+    turns = iter([Scripted([0]), Scripted([1, EOFError()]), Scripted(itertools.count())])
     seen: list[tuple[str, str]] = []
 
     def connect(stats: SourceStats, stopped: Callable[[], bool]) -> Scripted:

@@ -9,6 +9,7 @@ import pytest
 
 from agent.capture.packets import MAX_BACKLOG_S, MAX_QUEUED, SETTLE_S, Arrival, PacketQueue
 from agent.errors import ServiceAway
+from tests.patience import HANGS_S
 
 LIVE, FINITE = SimpleNamespace(live=True), SimpleNamespace(live=False)
 
@@ -77,10 +78,10 @@ def test_a_finite_source_waits_for_room() -> None:
     writer.start()
     got = []
     for _ in range(total):
-        item = queue.get(10)
+        item = queue.get(HANGS_S)
         assert item is not None
         got.append(item.arrived_s)
-    writer.join(10)
+    writer.join(HANGS_S)
     assert got == list(range(total))
     with pytest.raises(EOFError):
         queue.get(0)
@@ -106,7 +107,7 @@ def test_close_frees_a_waiting_reader_and_a_waiting_decoder() -> None:
 
     def decode() -> None:
         with pytest.raises(EOFError):
-            empty.get(30)
+            empty.get(HANGS_S)
         ended.set()
 
     decoder = threading.Thread(target=decode, daemon=True)
@@ -114,8 +115,8 @@ def test_close_frees_a_waiting_reader_and_a_waiting_decoder() -> None:
     decoder.start()
     full.end(discard=True)
     empty.end(discard=True)
-    reader.join(5)
-    decoder.join(5)
+    reader.join(HANGS_S)
+    decoder.join(HANGS_S)
     assert not reader.is_alive()
     assert ended.is_set()
 

@@ -107,7 +107,7 @@ def test_a_capture_done_while_closing_is_released(double: type[CameraDouble]) ->
 
 def test_a_camera_that_falls_silent_is_opened_again(double: type[CameraDouble]) -> None:
     """Frames go on from another Picamera2 object, and the stall is counted."""
-    with opened("picamera:0", stall_timeout_s=0.3) as source:
+    with opened("picamera:0", stall_timeout_s=1.0) as source:
         frames = source.frames()
         next(frames)
         double.made[0].silent = True

@@ -21,6 +21,7 @@ from agent.capture.packets import Arrival
 from agent.capture.stream import StreamSource
 from agent.errors import AgentError, BadData, InputMissing, NotPermitted, ServiceAway, UsageError
 from agent.heartbeat import Beat
+from tests.patience import HANGS_S
 from tests.unit.capture.clips import even, write_audio, write_clip
 
 if TYPE_CHECKING:
@@ -191,14 +192,14 @@ def test_packets_that_were_dropped_are_said(caplog: pytest.LogCaptureFixture) ->
 
 
 def test_realtime_keeps_the_pace_of_the_pts(tmp_path: Path) -> None:
-    """Frames are released at their PTS on the monotonic clock, and captured_s says so."""
+    """No frame is released before its PTS on the monotonic clock, which captured_s is."""
     clip = write_clip(tmp_path / "a.mp4", even(6))
     source = open_source(str(clip), camera="front", pace="realtime")
     released = [(time.monotonic(), f) for f in source.frames()]
     ages_s = [at_s - f.captured_s for at_s, f in released]
-    assert np.diff([f.time_s for _, f in released]) == pytest.approx(np.full(5, 0.1))
+    for times_s in ([f.time_s for _, f in released], [f.captured_s for _, f in released]):
+        assert np.diff(times_s) == pytest.approx(np.full(5, 0.1))
     assert min(ages_s) >= 0
-    assert released[-1][0] - released[0][0] >= 0.49
 
 
 def test_realtime_does_not_wait_for_a_slow_consumer_twice(tmp_path: Path) -> None:
@@ -216,15 +217,13 @@ def test_realtime_does_not_wait_for_a_slow_consumer_twice(tmp_path: Path) -> Non
 
 
 def test_close_ends_a_realtime_wait_at_once(tmp_path: Path) -> None:
-    """The pause before a frame that is due in a minute ends with close()."""
-    clip = write_clip(tmp_path / "a.mp4", [0.0, 9.0, 9.1])
+    """The pause before a frame that is due in an hour ends with close()."""
+    clip = write_clip(tmp_path / "a.mp4", [0.0, 3600.0, 3600.1])
     source = open_source(str(clip), camera="front", pace="realtime")
     frames = source.frames()
     next(frames)
     threading.Timer(0.1, source.close).start()
-    started_s = time.monotonic()
     assert list(frames) == []
-    assert time.monotonic() - started_s < 2
 
 
 def test_names_are_taken_as_they_are(tmp_path: Path) -> None:
@@ -309,12 +308,11 @@ def test_a_name_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> 
     release = threading.Event()
 
     def hang(*_: object) -> None:
-        release.wait(30)
+        release.wait(HANGS_S)
         raise ServiceAway("too late")
 
     monkeypatch.setattr("agent.capture.reader.open_session", hang)
     before = threading.active_count()
-    started_s = time.monotonic()
     with pytest.raises(ServiceAway, match=r"no answer within 0.2 s: rtsp://\*\*\*@cam/1"):
         open_source(
             "rtsp://bob:secret@cam/1",
@@ -322,39 +320,36 @@ def test_a_name_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> 
             pace="realtime",
             options=StreamOptions(open_timeout_s=0.2),
         )
-    assert time.monotonic() - started_s < 2
     release.set()
     for thread in threading.enumerate():
         if thread.name == "read front":
-            thread.join(5)
+            thread.join(HANGS_S)
     assert threading.active_count() == before
 
 
 @pytest.mark.parametrize("before_s", [None, 0.2])
 def test_close_ends_an_open_that_hangs(monkeypatch: pytest.MonkeyPatch, before_s: float | None) -> None:
-    """A source that is closed while, or before, it is opened raises soon, and what opens late is released."""
+    """A source that is closed while, or before, it is opened raises that, and what opens late is released."""
     release, opened = threading.Event(), SimpleNamespace(closed=threading.Event())
     opened.close = opened.closed.set
 
     def hang(*_: object) -> SimpleNamespace:
-        release.wait(30)
+        release.wait(HANGS_S)
         return opened
 
     read: list[object] = []
     monkeypatch.setattr("agent.capture.reader.open_session", hang)
     monkeypatch.setattr("agent.capture.reader.Reader._read_all", lambda *_: read.append("read"))
-    options = StreamOptions(open_timeout_s=20.0)
+    options = StreamOptions(open_timeout_s=HANGS_S)
     source = make_source("rtsp://bob:secret@cam/1", camera="front", pace="realtime", options=options)
     if before_s is None:
         source.close()
     else:
         threading.Timer(before_s, source.close).start()
-    started_s = time.monotonic()
     with pytest.raises(ServiceAway, match=r"closed while opening: rtsp://\*\*\*@cam/1"):
         source.open()
-    assert time.monotonic() - started_s < 1.0
     release.set()
-    assert opened.closed.wait(5)
+    assert opened.closed.wait(HANGS_S)
     assert not read
 
 
@@ -372,7 +367,7 @@ def test_no_message_of_ffmpeg_takes_the_gil() -> None:
     """Messages of libav are thrown away in C: no Python callback is set that could deadlock with the GIL."""
     code = "import agent.capture.opening, av.logging; print(av.logging.get_level())"
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANGS_S, check=True)
     assert done.stdout == "None\n"
 
 

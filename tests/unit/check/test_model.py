@@ -23,7 +23,7 @@ class Slow:
 
 def test_the_starter_is_good_and_timed(camera) -> None:
     """Name, version, precision, threads and time; its own labels fit a camera that asks for them."""
-    opened = model.open_and_time(starter_bundle(), threads=1)
+    opened = model.open_and_time(starter_bundle())
     try:
         row, *doubts = model.judge(opened)
         assert row.state == "ok"

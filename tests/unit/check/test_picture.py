@@ -29,7 +29,7 @@ DOOR = Zone("door", ((0.4, 0.4), (0.9, 0.4), (0.9, 0.95), (0.4, 0.95)))
 @pytest.fixture(scope="module")
 def starter():
     """Open the starter model."""
-    opened = model.open_and_time(starter_bundle(), threads=1)
+    opened = model.open_and_time(starter_bundle())
     yield opened
     opened.engine.close()
 

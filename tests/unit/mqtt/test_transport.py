@@ -12,6 +12,7 @@ from agent.errors import BadConfig, UsageError
 from agent.mqtt.options import _FIXES, _URL_FIX, MqttOptions, fix_for, parse_url
 from agent.mqtt.transport import MqttTransport
 from agent.urls import redact
+from tests.patience import HANGS_S
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,7 +93,9 @@ def test_a_broker_that_refuses_the_login_is_tried_rarely() -> None:
         while now[0] < 600:
             transport.poll(0.0)
             if transport._client is not None:
-                wait_for(lambda: not transport.poll(0.05) and transport._client is None, 5, "the refusal")
+                wait_for(
+                    lambda: not transport.poll(0.05) and transport._client is None, HANGS_S, "the refusal"
+                )
             now[0] = max(now[0] + 1, transport._next_try_s)
         transport.close()
     assert 5 <= len(broker.levels) <= 12

@@ -14,6 +14,7 @@ from agent.errors import InputMissing
 from agent.outbox.audit import audit
 from agent.outbox.ledger import Lane
 from agent.outbox.outbox import Note, Outbox
+from tests.patience import HANGS_S
 
 
 def status(*arguments: str | Path) -> Result:
@@ -27,7 +28,7 @@ def state(tmp_path: Path) -> Path:
     with Outbox(tmp_path / "outbox.db", device="dev", gap_topic="gap", boot_id="b") as outbox:
         for number in range(5):
             outbox.put(Lane.P0, "t", lambda i: str(i).encode(), note=Note(f"event/{number}", keep=number > 2))
-        assert outbox.flush(5)
+        assert outbox.flush(HANGS_S)
         keys = [int(message.key) for message in outbox.take(9)]
         outbox.confirm(keys[:2])
         outbox.discard(keys[2:3], reason="rejected")
@@ -62,13 +63,13 @@ def test_it_may_run_beside_an_agent(state: Path) -> None:
     """What that one has committed is seen, and nothing of it is changed or held up."""
     with Outbox(state / "outbox.db", device="dev", gap_topic="gap") as outbox:
         outbox.put(Lane.P1, "t", lambda _: b"x")
-        assert outbox.flush(5)
+        assert outbox.flush(HANGS_S)
         before = sorted(path.name for path in state.iterdir())
         document = json.loads(status("--state", state, "--json").stdout)
         assert document["outboxes"][0]["totals"]["P1"]["queued"] == 1
         assert sorted(path.name for path in state.iterdir()) == before
         outbox.put(Lane.P1, "t", lambda _: b"x")
-        assert outbox.flush(5)
+        assert outbox.flush(HANGS_S)
 
 
 def test_a_lane_that_does_not_add_up_is_told(state: Path) -> None:

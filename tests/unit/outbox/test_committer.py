@@ -16,6 +16,7 @@ from agent.outbox.audit import LaneAudit, audit
 from agent.outbox.ledger import Lane
 from agent.outbox.outbox import Outbox
 from tests.e2e.brokers import wait_for
+from tests.patience import HANGS_S
 
 SLOW = {Lane.P0: 3600.0, Lane.P1: 3600.0, Lane.GAP: 3600.0}
 
@@ -92,7 +93,7 @@ def test_a_repair_that_fails_leaves_the_books_as_they_were(
 
     with opened(tmp_path) as outbox:
         put(outbox, 200)
-        assert outbox.flush(5)
+        assert outbox.flush(HANGS_S)
         epoch = outbox.epoch
         keys = {int(message.key) for message in outbox.take(50)}
         monkeypatch.setattr(replacing, "replace", full)
@@ -102,8 +103,8 @@ def test_a_repair_that_fails_leaves_the_books_as_they_were(
                 outbox.confirm(keys)
             else:
                 outbox.discard(keys, reason="rejected")
-        wait_for(lambda: outbox.state.repaired, 10, "the repair")
-        assert outbox.flush(5)
+        wait_for(lambda: outbox.state.repaired, HANGS_S, "the repair")
+        assert outbox.flush(HANGS_S)
         assert len(tries) == 4
         assert outbox.previous is not None
         assert outbox.previous.epoch == epoch
@@ -134,7 +135,7 @@ def test_what_comes_while_the_new_file_takes_its_place(
     replace = replacing.replace
     with opened(tmp_path) as outbox:
         put(outbox, 100)
-        assert outbox.flush(5)
+        assert outbox.flush(HANGS_S)
         keys = [int(message.key) for message in outbox.take(30)]
         roller = threading.Thread(target=outbox.roll)
 
@@ -150,9 +151,9 @@ def test_what_comes_while_the_new_file_takes_its_place(
         raw.close()
         monkeypatch.setattr(replacing, "replace", meanwhile)
         outbox._committer.damaged(sqlite3.DatabaseError("malformed"))
-        wait_for(lambda: outbox.state.repaired, 10, "the repair")
-        roller.join(10)
-        assert outbox.flush(5)
+        wait_for(lambda: outbox.state.repaired, HANGS_S, "the repair")
+        roller.join(HANGS_S)
+        assert outbox.flush(HANGS_S)
         outbox.release_all()
         assert len([m for m in outbox.take(999) if m.topic != "gap"]) in {92, 93}
         counts = outbox.counts()[Lane.P0]
@@ -173,7 +174,7 @@ def test_a_log_that_blocks_holds_up_no_put(tmp_path: Path, monkeypatch: pytest.M
     class Blocking(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             told.set()
-            go_on.wait(10)
+            go_on.wait(2 * HANGS_S)
 
     logger, handler = logging.getLogger("agent.outbox.committer"), Blocking()
     with opened(tmp_path) as outbox:
@@ -182,14 +183,40 @@ def test_a_log_that_blocks_holds_up_no_put(tmp_path: Path, monkeypatch: pytest.M
         try:
             put(outbox, 1)
             assert not outbox.flush(0.0)
-            assert told.wait(5)
+            assert told.wait(HANGS_S)
             putting = threading.Thread(target=put, args=(outbox, 1))
             putting.start()
-            putting.join(5)
+            putting.join(HANGS_S)
             assert not putting.is_alive()
         finally:
             go_on.set()
             logger.removeHandler(handler)
+
+
+def test_a_commit_that_hangs_holds_up_no_put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the disk takes for one, messages are taken; all are kept in the end."""
+    begun, go_on = threading.Event(), threading.Event()
+    with opened(tmp_path) as outbox:
+        commit = outbox._file.journal.commit
+
+        def hang(*args: Any) -> Any:
+            begun.set()
+            go_on.wait(2 * HANGS_S)
+            return commit(*args)
+
+        monkeypatch.setattr(outbox._file.journal, "commit", hang)
+        try:
+            put(outbox, 1)
+            assert not outbox.flush(0.0)
+            assert begun.wait(HANGS_S)
+            putting = threading.Thread(target=put, args=(outbox, 100), daemon=True)
+            putting.start()
+            putting.join(HANGS_S)
+            assert not putting.is_alive()
+        finally:
+            go_on.set()
+        assert outbox.flush(HANGS_S)
+        assert len(outbox.take(999)) == 101
 
 
 def test_notes_over_the_bound_keep_no_thread_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,5 +234,5 @@ def test_notes_over_the_bound_keep_no_thread_busy(tmp_path: Path, monkeypatch: p
 
         monkeypatch.setattr(outbox._file.journal, "used_bytes", count)
         outbox.note("big", bytes(200_000))
-        assert outbox.flush(5)
+        assert outbox.flush(HANGS_S)
         assert not many.wait(0.3)

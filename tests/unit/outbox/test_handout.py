@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.outbox.ledger import Lane
 from agent.outbox.outbox import Outbox
+from tests.patience import HANGS_S
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +26,7 @@ def put(outbox: Outbox, lane: Lane, count: int, topic: str = "t") -> None:
     """Put messages whose payload is their id, and commit them."""
     for _ in range(count):
         outbox.put(lane, topic, lambda i: str(i).encode())
-    assert outbox.flush(10)
+    assert outbox.flush(HANGS_S)
 
 
 def test_a_gap_that_grew_between_reading_and_handing_out_is_handed_out_next(
@@ -36,7 +37,7 @@ def test_a_gap_that_grew_between_reading_and_handing_out_is_handed_out_next(
         put(outbox, Lane.P0, 3)
         keys = [int(message.key) for message in outbox.take(3)]
         outbox.discard(keys[:1], reason="rejected")
-        assert outbox.flush(5)
+        assert outbox.flush(HANGS_S)
         read, steps = outbox._file.journal.read, [1]
 
         def read_then_commit(*span: int) -> Any:
@@ -44,17 +45,17 @@ def test_a_gap_that_grew_between_reading_and_handing_out_is_handed_out_next(
             if rows and steps:
                 steps.pop()
                 outbox.discard(keys[1:2], reason="rejected")
-                assert outbox.flush(5)
+                assert outbox.flush(HANGS_S)
             return rows
 
         monkeypatch.setattr(outbox._file.journal, "read", read_then_commit)
         seen = outbox.take(9)
         outbox.confirm(keys[2:])
-        assert outbox.flush(5)
+        assert outbox.flush(HANGS_S)
         seen += outbox.take(9)
         assert [json.loads(message.payload)["count"] for message in seen] == [2]
         outbox.take(9)
-        assert outbox.flush(5)
+        assert outbox.flush(HANGS_S)
         assert outbox.state.repaired == 0
 
 

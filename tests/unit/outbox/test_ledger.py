@@ -6,6 +6,7 @@ from pathlib import Path
 
 from agent.outbox.ledger import Lane
 from agent.outbox.outbox import Outbox
+from tests.patience import HANGS_S
 
 
 def opened(folder: Path) -> Outbox:
@@ -22,7 +23,7 @@ def test_births_name_the_epochs_before_settled_or_not(tmp_path: Path) -> None:
             assert all(each.last_seq == {"P0": 2} for each in outbox.before)
             for _ in range(2):
                 outbox.put(Lane.P0, "t", lambda _: b"x")
-            assert outbox.flush(5)
+            assert outbox.flush(HANGS_S)
             if run % 2:
                 outbox.confirm([int(message.key) for message in outbox.take(9)])
             names.insert(0, outbox.epoch)
@@ -34,7 +35,7 @@ def test_an_epoch_without_messages_hides_none_before_it(tmp_path: Path) -> None:
         assert outbox.previous is None
         for _ in range(7):
             outbox.put(Lane.P0, "t", lambda _: b"x")
-        assert outbox.flush(5)
+        assert outbox.flush(HANGS_S)
         epoch = outbox.epoch
         outbox.confirm([int(message.key) for message in outbox.take(9)])
     for _ in range(3):

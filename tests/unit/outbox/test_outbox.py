@@ -16,6 +16,7 @@ from agent.outbox.ledger import Lane
 from agent.outbox.outbox import Note, Outbox
 from agent.outbox.stored import make_key, split_key
 from tests.e2e.brokers import wait_for
+from tests.patience import HANGS_S
 
 SLOW = {Lane.P0: 3600.0, Lane.P1: 3600.0, Lane.GAP: 3600.0}
 """Commits happen when a test asks for them."""
@@ -57,7 +58,7 @@ def test_only_committed_rows_are_handed_out_by_lane_and_seq(tmp_path: Path) -> N
         early, late = put(outbox, Lane.P0, 2), put(outbox, Lane.P1, 2)
         stats = put(outbox, Lane.P2)
         assert take(outbox)[1] == stats
-        assert outbox.flush(5)
+        assert outbox.flush(HANGS_S)
         assert take(outbox, 3)[1] == early + late[:1]
         assert take(outbox)[1] == late[1:]
         assert take(outbox)[1] == []
@@ -68,7 +69,7 @@ def test_an_event_is_not_updated_after_its_end(tmp_path: Path) -> None:
     with opened(tmp_path) as outbox:
         new, update, end = put(outbox, Lane.P0), put(outbox, Lane.P1, 2), put(outbox, Lane.P0)
         later = put(outbox, Lane.P1)
-        outbox.flush(5)
+        outbox.flush(HANGS_S)
         assert take(outbox, 2)[1] == [*new, update[0]]
         assert take(outbox)[1] == [update[1], *end, *later]
         outbox.release_all()
@@ -79,7 +80,7 @@ def test_a_backlog_of_updates_does_not_hold_up_an_end(tmp_path: Path) -> None:
     """With many updates waiting the end goes first, and the updates keep their order."""
     with opened(tmp_path) as outbox:
         updates, end = put(outbox, Lane.P1, 100), put(outbox, Lane.P0)
-        outbox.flush(5)
+        outbox.flush(HANGS_S)
         assert take(outbox, 200)[1] == [*end, *updates]
 
 
@@ -90,7 +91,7 @@ def test_rows_are_committed_in_time_without_a_flush(tmp_path: Path) -> None:
         outbox.on_commit(woken.set)
         woken.clear()
         put(outbox, Lane.P0)
-        assert woken.wait(5)
+        assert woken.wait(HANGS_S)
         assert len(outbox.take(9)) == 1
 
 
@@ -110,7 +111,7 @@ def test_a_new_start_has_a_new_epoch_and_sends_its_events_first(tmp_path: Path) 
     with opened(tmp_path) as outbox:
         put(outbox, Lane.P0, 3)
         put(outbox, Lane.P1, 1)
-        outbox.flush(5)
+        outbox.flush(HANGS_S)
         keys, rows = take(outbox)
         outbox.confirm(keys[1:3])
         epoch = outbox.epoch
@@ -119,7 +120,7 @@ def test_a_new_start_has_a_new_epoch_and_sends_its_events_first(tmp_path: Path) 
         assert outbox.previous is not None
         assert (outbox.previous.epoch, outbox.previous.last_seq) == (epoch, {"P0": 3, "P1": 1})
         new = put(outbox, Lane.P0)
-        outbox.flush(5)
+        outbox.flush(HANGS_S)
         keys, seen = take(outbox)
         assert seen == [*new, rows[0], rows[3]]
         outbox.confirm(keys)
@@ -134,7 +135,7 @@ def test_topics_can_be_left_out_and_come_back(tmp_path: Path) -> None:
     """Rows of an excepted topic stay, and come in order when it is excepted no more."""
     with opened(tmp_path) as outbox:
         held, free = put(outbox, Lane.P0, 2, "held"), put(outbox, Lane.P0, 2, "free")
-        outbox.flush(5)
+        outbox.flush(HANGS_S)
         assert take(outbox, except_topics={"held"})[1] == free
         assert take(outbox, except_topics={"held"})[1] == []
         assert take(outbox)[1] == held
@@ -146,8 +147,8 @@ def test_over_the_byte_cap_updates_go_before_ends_and_a_gap_tells(tmp_path: Path
         ends = put(outbox, Lane.P0, 50, size=1000)
         for _ in range(8):
             put(outbox, Lane.P1, 100, size=1000)
-            assert outbox.flush(5)
-        outbox.flush(5)
+            assert outbox.flush(HANGS_S)
+        outbox.flush(HANGS_S)
         counts = outbox.counts()
         assert counts[Lane.P0].evicted == 0
         assert counts[Lane.P1].evicted > 300
@@ -168,14 +169,14 @@ def test_a_gap_that_was_handed_out_grows_no_more(tmp_path: Path) -> None:
     """Losses after that are told by another message."""
     with opened(tmp_path) as outbox:
         put(outbox, Lane.P0, 4)
-        outbox.flush(5)
+        outbox.flush(HANGS_S)
         keys, _ = take(outbox)
         outbox.discard(keys[:1], reason="rejected")
         outbox.discard(keys[1:2], reason="rejected")
-        outbox.flush(5)
+        outbox.flush(HANGS_S)
         _, rows = take(outbox)
         outbox.discard(keys[2:3], reason="rejected")
-        outbox.flush(5)
+        outbox.flush(HANGS_S)
         rows += take(outbox)[1]
     assert [(json.loads(r)["from_seq"], json.loads(r)["count"]) for r in rows] == [(1, 2), (3, 1)]
 
@@ -200,8 +201,8 @@ def test_a_damaged_row_is_counted_and_reported(tmp_path: Path) -> None:
     raw.close()
     with opened(tmp_path) as outbox:
         rows = take(outbox)[1]
-        wait_for(lambda: outbox.state.repaired, 5, "the repair")
-        assert outbox.flush(5)
+        wait_for(lambda: outbox.state.repaired, HANGS_S, "the repair")
+        assert outbox.flush(HANGS_S)
         *gaps, last = take(outbox)[1]
         assert [*rows, last] == [sent[0], sent[2]]
         (gap,) = map(json.loads, gaps)
@@ -214,7 +215,7 @@ def test_a_damaged_file_is_set_aside(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "outbox.db").write_bytes(content)
     with opened(tmp_path) as outbox:
         put(outbox, Lane.P0)
-        assert outbox.flush(5)
+        assert outbox.flush(HANGS_S)
     damaged = [path for path in tmp_path.glob("*.damaged-*") if path.suffix.startswith(".damaged")]
     assert [path.read_bytes() for path in damaged] == [content]
 
@@ -251,7 +252,7 @@ def test_a_disk_that_refuses_is_waited_for_within_a_bound(
         ends = put(outbox, Lane.P0, 8)
         assert not outbox.flush(0.3)
         monkeypatch.setattr(outbox._file.journal, "commit", commit)
-        assert outbox.flush(5)
+        assert outbox.flush(HANGS_S)
         _, rows = take(outbox)
         assert sorted(rows[1:]) == sorted(ends + updates[4:])
         assert json.loads(rows[0])["reason"] == "disk_refuses"
@@ -274,18 +275,22 @@ def test_faults_while_room_is_made_do_not_end_the_thread(
     with opened(tmp_path, max_bytes=100_000) as outbox:
         outbox._committer._max_bytes = 1 << 30
         put(outbox, Lane.P1, 60, size=3000)
-        assert outbox.flush(5)
+        assert outbox.flush(HANGS_S)
         outbox._committer._max_bytes = 100_000
         with monkeypatch.context() as patch:
             for name in {"commit": ["commit", "sizes"], "used_bytes": ["used_bytes"]}.get(broken, ["sizes"]):
                 patch.setattr(outbox._file.journal, name, fail)
             put(outbox, Lane.P0)
             for _ in range(4):
-                assert failed.acquire(timeout=5), "the thread has ended"
+                assert failed.acquire(timeout=HANGS_S), "the thread has ended"
         assert outbox._committer._thread.is_alive()
         put(outbox, Lane.P0)
-        assert outbox.flush(5)
-        wait_for(lambda: outbox.counts()[Lane.P1].evicted and outbox.flush(5), 5, "room to be made")
+        assert outbox.flush(HANGS_S)
+        wait_for(
+            lambda: outbox.counts()[Lane.P1].evicted and outbox.flush(HANGS_S),
+            HANGS_S,
+            "room to be made",
+        )
         assert balanced(outbox)
         assert len([row for row in take(outbox)[1] if "/P0/" in row]) == 2
     assert caplog.text.count("the disk refuses") == 1
@@ -299,7 +304,7 @@ def test_live_events_go_before_the_backlog_of_which_at_most_rest(tmp_path: Path)
         outbox.roll()
         assert outbox.backlog() == 0
         ends, updates = put(outbox, Lane.P0, 2), put(outbox, Lane.P1, 2)
-        assert outbox.flush(5)
+        assert outbox.flush(HANGS_S)
         assert take(outbox, rest=0)[1] == ends
         assert take(outbox, rest=2)[1] == old_ends[:2]
         assert take(outbox)[1] == [old_ends[2], *old_updates, *updates]
@@ -318,13 +323,13 @@ def test_a_roll_names_what_is_on_disk_and_numbers_anew(tmp_path: Path) -> None:
         assert (outbox.previous.epoch, outbox.previous.last_seq) == (first, {"P0": 3})
         assert put(outbox, Lane.P0) == [f"dev/{outbox.epoch}/P0/1"]
         assert outbox.counts()[Lane.P0].queued == 4
-        outbox.flush(5)
+        outbox.flush(HANGS_S)
         outbox.confirm(take(outbox)[0])
         for _ in range(3):
             outbox.roll()
         counts = outbox.counts()[Lane.P0]
         assert (counts.allocated, counts.confirmed, counts.queued) == (4, 4, 0)
-        assert outbox.flush(5)
+        assert outbox.flush(HANGS_S)
         assert len(audit(tmp_path / "outbox.db").epochs) == 3, (
             "empty epochs go, but for those that had messages"
         )
@@ -360,7 +365,7 @@ def test_the_offset_of_a_clock_that_was_not_set_means_something_in_its_boot(
     with opened(tmp_path, boot_id=boot and "first") as outbox:
         outbox.put(Lane.P0, "t", lambda _: b"early", offset_s=12.5)
         outbox.put(Lane.P0, "t", lambda _: b"late")
-        assert outbox.flush(5)
+        assert outbox.flush(HANGS_S)
         assert [m.offset_s for m in outbox.take(9)] == [12.5, None]
     with opened(tmp_path, boot_id=boot) as outbox:
         assert [m.offset_s for m in outbox.take(9)] == [12.5 if known else None, None]
@@ -370,9 +375,9 @@ def test_a_dead_letter_is_counted_as_rejected(tmp_path: Path) -> None:
     """It is one of the evicted, in the run's counts and in the file."""
     with opened(tmp_path) as outbox:
         put(outbox, Lane.P0, 3)
-        outbox.flush(5)
+        outbox.flush(HANGS_S)
         outbox.discard(take(outbox)[0][:1], reason="rejected")
-        assert outbox.flush(5)
+        assert outbox.flush(HANGS_S)
         counts = outbox.counts()[Lane.P0]
         assert (counts.evicted, counts.rejected, counts.queued) == (1, 1, 2)
         (epoch,) = audit(tmp_path / "outbox.db").epochs
@@ -383,7 +388,7 @@ def test_rows_that_vanish_without_a_fault_are_missed(tmp_path: Path) -> None:
     """When all rows were looked through and the accounts know of more, the file is repaired and a gap told."""
     with opened(tmp_path) as outbox:
         sent = put(outbox, Lane.P0, 4)
-        assert outbox.flush(5)
+        assert outbox.flush(HANGS_S)
         with sqlite3.connect(tmp_path / "outbox.db") as raw:
             raw.execute("PRAGMA secure_delete = ON")
             raw.execute("DELETE FROM message WHERE key = ?", [make_key(1, 1, 2)])
@@ -391,9 +396,9 @@ def test_rows_that_vanish_without_a_fault_are_missed(tmp_path: Path) -> None:
         keys, rows = take(outbox)
         assert rows == [sent[0], *sent[2:]]
         outbox.confirm(keys)
-        assert outbox.flush(5)
+        assert outbox.flush(HANGS_S)
         gaps: list[str] = []
-        wait_for(lambda: gaps.extend(take(outbox)[1]) or gaps, 5, "the gap")
+        wait_for(lambda: gaps.extend(take(outbox)[1]) or gaps, HANGS_S, "the gap")
         assert outbox.state.repaired == 1
         (gap,) = map(json.loads, gaps)
         assert (gap["lane"], gap["count"], gap["reason"]) == ("P0", 1, "corrupt")
@@ -415,11 +420,11 @@ def test_notes_wait_with_the_messages_while_the_disk_refuses(
             patch.setattr(outbox._file.journal, "commit", fail)
             outbox.note("a", b"1")
             outbox.note("b", b"1")
-            assert failed.wait(5)
+            assert failed.wait(HANGS_S)
             outbox.note("b", b"2")
             assert outbox.state.failing == "disk I/O error"
-        assert outbox.flush(5)
-        wait_for(lambda: outbox.state.failing == "", 5, "the disk to be well again")
+        assert outbox.flush(HANGS_S)
+        wait_for(lambda: outbox.state.failing == "", HANGS_S, "the disk to be well again")
     with opened(tmp_path) as outbox:
         assert outbox.left == {"a": b"1", "b": b"2"}
 
@@ -430,7 +435,7 @@ def test_what_is_deleted_while_it_is_read_is_not_handed_out(
     """A commit between reading and handing out: the row that was confirmed stays gone."""
     with opened(tmp_path, commit_s=SLOW) as outbox:
         sent = put(outbox, Lane.P0, 3)
-        outbox.flush(5)
+        outbox.flush(HANGS_S)
         keys, _ = take(outbox)
         outbox.confirm(keys[1:2])
         outbox.release(keys[:1])
@@ -438,7 +443,7 @@ def test_what_is_deleted_while_it_is_read_is_not_handed_out(
 
         def read_then_commit(*span: int) -> Any:
             rows = read(*span)
-            assert outbox.flush(5)
+            assert outbox.flush(HANGS_S)
             return rows
 
         monkeypatch.setattr(outbox._file.journal, "read", read_then_commit)
@@ -455,7 +460,7 @@ def in_the_middle_of_a_commit(outbox: Outbox, monkeypatch: pytest.MonkeyPatch, s
         commit(batch)
 
     monkeypatch.setattr(outbox._file.journal, "commit", commit_late)
-    assert outbox.flush(5)
+    assert outbox.flush(HANGS_S)
     assert not steps
 
 
@@ -465,7 +470,7 @@ def test_what_a_commit_is_about_to_delete_is_not_handed_out(
     """It is still there to be read, but was confirmed: to send it again would count it twice."""
     with opened(tmp_path, commit_s=SLOW) as outbox:
         sent = put(outbox, Lane.P0, 3)
-        outbox.flush(5)
+        outbox.flush(HANGS_S)
         keys, _ = take(outbox)
         outbox.confirm(keys[1:2])
         outbox.release(keys[:1])
@@ -480,10 +485,10 @@ def test_a_gap_that_is_being_rewritten_is_not_handed_out_as_it_was(
     """Only what is on disk is told, and all of it."""
     with opened(tmp_path, commit_s=SLOW) as outbox:
         put(outbox, Lane.P0, 4)
-        outbox.flush(5)
+        outbox.flush(HANGS_S)
         keys, _ = take(outbox)
         outbox.discard(keys[:1], reason="rejected")
-        outbox.flush(5)
+        outbox.flush(HANGS_S)
         outbox.discard(keys[1:2], reason="rejected")
         seen: list[str] = []
         in_the_middle_of_a_commit(outbox, monkeypatch, lambda: seen.extend(take(outbox)[1]))

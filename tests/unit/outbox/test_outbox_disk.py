@@ -20,6 +20,7 @@ from agent.outbox.memoryfile import make_private, memory_file
 from agent.outbox.outbox import Outbox
 from tests.e2e.brokers import wait_for
 from tests.e2e.test_outbox_damage import drain
+from tests.patience import HANGS_S
 
 _MIB = 1 << 20
 
@@ -90,8 +91,8 @@ def test_a_disk_that_others_fill(disk: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("agent.outbox.committer._RETRY_S", 0.02)
     with opened(disk, max_waiting=400) as outbox:
         sent = put(outbox, Lane.P1, 900)
-        assert outbox.flush(10)
-        wait_for((disk / "outbox.db.ballast").exists, 10, "the ballast")
+        assert outbox.flush(HANGS_S)
+        wait_for((disk / "outbox.db.ballast").exists, HANGS_S, "the ballast")
         filler = fill_up(disk)
         for _ in range(8):
             sent += put(outbox, Lane.P1, 290)
@@ -109,7 +110,7 @@ def test_a_disk_that_others_fill(disk: Path, monkeypatch: pytest.MonkeyPatch) ->
             outbox.release([int(m.key) for m in taken])
         assert rows, "what is queued is still sent"
         filler.unlink()
-        assert outbox.flush(10)
+        assert outbox.flush(HANGS_S)
         rows, gaps = drain(outbox)
         assert accounted(outbox, sent, rows, gaps)
         assert len(rows) >= before - 400
@@ -122,8 +123,8 @@ def test_a_full_disk_at_start_uses_the_ballast_of_the_run_before(disk: Path) -> 
     """What waited is there, and can be deleted."""
     with opened(disk) as outbox:
         sent = put(outbox, Lane.P0, 20)
-        assert outbox.flush(5)
-        wait_for((disk / "outbox.db.ballast").exists, 10, "the ballast")
+        assert outbox.flush(HANGS_S)
+        wait_for((disk / "outbox.db.ballast").exists, HANGS_S, "the ballast")
     fill_up(disk)
     with opened(disk) as outbox:
         assert outbox.state.durable

@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from agent.outbox.ledger import Lane
 from agent.outbox.outbox import Note, Outbox
+from tests.patience import HANGS_S
 
 SLOW = {Lane.P0: 3600.0, Lane.P1: 3600.0, Lane.GAP: 3600.0}
 """Commits happen when the machine asks for them."""
@@ -96,7 +97,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def flush(self) -> None:
-        assert self.outbox.flush(5)
+        assert self.outbox.flush(HANGS_S)
         self.committed()
 
     def committed(self) -> None:
@@ -249,7 +250,7 @@ class Machine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Nothing that was committed is missing: it comes in the end, or a gap told of it."""
-        assert self.outbox.flush(5)
+        assert self.outbox.flush(HANGS_S)
         self.committed()
         self.outbox.release_all()
         self.last_handed, self.model.under_way = {}, {}
@@ -263,7 +264,7 @@ class Machine(RuleBasedStateMachine):
             self.outbox.confirm([int(message.key) for message in taken])
             if self.outbox.idle():
                 break
-            assert self.outbox.flush(5)
+            assert self.outbox.flush(HANGS_S)
         assert self.outbox.idle()
         self.nothing_is_missing()
         self.outbox.close()

@@ -11,6 +11,7 @@ from agent.outbox.ledger import Lane
 from agent.outbox.outbox import Note, Outbox
 from agent.outbox.pending import Load, Pending
 from agent.outbox.stored import Stored, make_key
+from tests.patience import HANGS_S
 
 SLOW = {Lane.P0: 3600.0, Lane.P1: 3600.0, Lane.GAP: 3600.0}
 
@@ -48,7 +49,7 @@ def test_notes_do_not_leave_before_their_rows(tmp_path: Path) -> None:
             for number in range(count):
                 text = f"{kind} {number}".encode()
                 outbox.put(Lane.P0, "t", lambda _, text=text: text, note=Note(f"{number}", keep))  # type: ignore[misc]
-        assert outbox.flush(20)
+        assert outbox.flush(HANGS_S)
         assert len(seen) > 1
         assert all(seen)
 

@@ -22,6 +22,7 @@ from agent.outbox.ledger import Lane
 from agent.outbox.outbox import Outbox
 from agent.outbox.stored import PAGE_BYTES as PAGE
 from agent.outbox.stored import SCHEMA
+from tests.patience import HANGS_S
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> File:
 
     with opened(path) as outbox:
         ids = frozenset(put(outbox, number) for number in range(60))
-        assert outbox.flush(10)
+        assert outbox.flush(HANGS_S)
         epoch = outbox.epoch
     with contextlib.closing(sqlite3.connect(path)) as raw:
         roots = {root for (root,) in raw.execute("SELECT rootpage FROM sqlite_master")}
@@ -97,7 +98,7 @@ def outcome(content: bytes) -> tuple[frozenset[str], list[dict[str, Any]]]:
     """Open an outbox on `content`; return the ids that arrive and the gaps, when all of it is delivered."""
     rows: set[str] = set()
     gaps: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder, within(20):
+    with tempfile.TemporaryDirectory() as folder, within(120):
         path = Path(folder) / "outbox.db"
         path.write_bytes(content)
         with opened(path) as outbox:
@@ -106,8 +107,8 @@ def outcome(content: bytes) -> tuple[frozenset[str], list[dict[str, Any]]]:
                 gaps += [json.loads(m.payload) for m in taken if m.topic == "gap"]
                 rows |= {m.payload.decode().strip() for m in taken if m.topic != "gap"}
                 outbox.confirm([int(m.key) for m in taken])
-                outbox.flush(15)
-            assert outbox.flush(10)
+                outbox.flush(HANGS_S)
+            assert outbox.flush(HANGS_S)
         with opened(path):  # a row that a wrong key in the tree hides from its deletion is found now
             assert audit(path).holds
     return frozenset(rows), gaps
@@ -152,7 +153,7 @@ def test_reading_past_one_flipped_bit_ends(file: File, tmp_path: Path) -> None:
     path = tmp_path / "outbox.db"
     for bit in (33_049, 98_713, *some_bits(file.content, 1, 100)):
         path.write_bytes(flipped(file.content, bit))
-        with within(10):
+        with within(120):
             salvage_of(path)
 
 
@@ -192,7 +193,7 @@ def test_the_log_of_an_emptied_file(file: File, tmp_path: Path) -> None:
     path = tmp_path / "outbox.db"
     with opened(path) as outbox:
         sent = {str(outbox.put(Lane.P0, "t", lambda i: str(i).encode())) for _ in range(5)}
-        assert outbox.flush(5)
+        assert outbox.flush(HANGS_S)
         log = Path(f"{path}-wal").read_bytes()
     path.write_bytes(b"")
     Path(f"{path}-wal").write_bytes(log)

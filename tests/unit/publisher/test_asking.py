@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 from agent.publisher.asking import Asking
+from tests.patience import HANGS_S
 
 
 def test_an_answer_is_for_what_was_asked_before_the_look() -> None:
@@ -26,5 +27,5 @@ def test_an_answer_ends_the_wait() -> None:
     number = asking.ask()
     timer = threading.Timer(0.02, asking.answer, [number])
     timer.start()
-    assert asking.wait(number, 5.0)
+    assert asking.wait(number, HANGS_S)
     timer.join()

@@ -16,6 +16,7 @@ from agent.outbox.ledger import Lane
 from agent.outbox.outbox import Outbox
 from agent.publisher.publisher import BEHIND, Publisher
 from agent.transport import Link, Message, Outcome, Presence, Report
+from tests.patience import HANGS_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -80,13 +81,13 @@ class Bench:
     def put(self, payload: bytes, lane: Lane = Lane.P0, topic: str = "t", **more: Any) -> None:
         """Put and commit one message."""
         self.outbox.put(lane, topic, lambda _: payload, **more)
-        assert self.outbox.flush(5)
+        assert self.outbox.flush(HANGS_S)
 
     def rounds(self, count: int, *, step_s: float = 1.0) -> None:
         """Let the publisher come round so often, and the clock go on."""
         for _ in range(count):
             self.publisher._round()
-            assert self.outbox.flush(5)
+            assert self.outbox.flush(HANGS_S)
             self.now_s += step_s
 
 
@@ -127,7 +128,7 @@ def test_a_storm_of_refusals_makes_no_dead_letters(bench: Bench) -> None:
     bench.broker.answer = lambda _: Outcome.REFUSED
     for n in range(100):
         bench.outbox.put(Lane.P0, "t", lambda _, n=n: str(n).encode())
-    assert bench.outbox.flush(5)
+    assert bench.outbox.flush(HANGS_S)
     bench.rounds(150, step_s=0.1)
     assert len(bench.broker.sent) < 15 * WINDOW
     bench.broker.answer = lambda _: Outcome.DELIVERED
@@ -214,7 +215,7 @@ def test_what_is_new_goes_before_the_backlog(bench: Bench, tmp_path: Path) -> No
     """A full backlog leaves half of the window free, and a begin put later is sent at once."""
     for n in range(500):
         bench.outbox.put(Lane.P1, "t", lambda _, n=n: str(n).encode())
-    assert bench.outbox.flush(5)
+    assert bench.outbox.flush(HANGS_S)
     bench.broker.answer = lambda _: None
     bench.rounds(5)
     assert len(bench.broker.under_way) == WINDOW // 2
@@ -231,7 +232,7 @@ def test_the_backlog_keeps_to_its_pace(tmp_path: Path) -> None:
     bench = Bench(tmp_path, backlog_hz=50.0)
     for n in range(500):
         bench.outbox.put(Lane.P1, "t", lambda _, n=n: str(n).encode())
-    assert bench.outbox.flush(5)
+    assert bench.outbox.flush(HANGS_S)
     bench.rounds(40, step_s=0.1)
     assert 150 <= len(bench.broker.payloads()) <= WINDOW + 4 * 50
     bench.outbox.close()
@@ -264,7 +265,7 @@ def test_a_backlog_at_a_connect_begins_a_new_epoch(tmp_path: Path) -> None:
     first = bench.outbox.epoch
     for n in range(BEHIND + 1):
         bench.outbox.put(Lane.P0, "t", lambda _, n=n: str(n).encode())
-    assert bench.outbox.flush(5)
+    assert bench.outbox.flush(HANGS_S)
     bench.rounds(3)
     second = bench.outbox.epoch
     assert second != first
@@ -282,7 +283,7 @@ def test_without_a_backlog_the_epoch_stays(tmp_path: Path) -> None:
     epoch = bench.outbox.epoch
     for n in range(BEHIND // 2):
         bench.outbox.put(Lane.P0, "t", lambda _, n=n: str(n).encode())
-    assert bench.outbox.flush(5)
+    assert bench.outbox.flush(HANGS_S)
     bench.rounds(3)
     bench.broker.link = Link(True, 2, "test")
     bench.rounds(3)
@@ -355,7 +356,7 @@ def test_whatever_is_answered_each_message_arrives_or_is_reported(
         bench.broker.answer = lambda _: next(left, Outcome.DELIVERED)
         for n, lane in enumerate(lanes):
             bench.outbox.put(lane, f"t{n % 3}", lambda _, n=n: b"%d" % n)
-        assert bench.outbox.flush(5)
+        assert bench.outbox.flush(HANGS_S)
         bench.rounds(15, step_s=10.0)
         bench.rounds(15, step_s=61.0)
         got = [m.payload for m in bench.broker.taken if m.topic != "gap"]

@@ -12,6 +12,7 @@ from agent.hardware import Board
 from agent.starter import service_files
 from agent.system.devices import Devices, drop_in
 from agent.system.plan import DEFAULT_PROGRAM, GROUPS, UNIT, USER
+from tests.patience import HANGS_S
 
 MAX_EXPOSURE = 1.6
 TEXT = (service_files() / UNIT).read_text()
@@ -24,7 +25,7 @@ def analyze(*arguments: str) -> str:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("no systemd-analyze here (apt install systemd)")
     done = subprocess.run(
-        ["systemd-analyze", *arguments], capture_output=True, text=True, timeout=60, check=False
+        ["systemd-analyze", *arguments], capture_output=True, text=True, timeout=HANGS_S, check=False
     )
     if "unrecognized option" in done.stderr:
         pytest.skip("systemd-analyze is older than 250: it can't judge files")

@@ -88,7 +88,7 @@ def test_inputs_keep_their_extremes() -> None:
     graph = graphs.SILU
     values = np.append(normal(3, 50_000), np.float32(255.0))
     statistics = Statistics(1, {tensor.name: histogram_of(values) for tensor in graph.tensors})
-    for method in ("minmax", "percentile", "effect", "mse"):
+    for method in ("minmax", "percentile", "tight", "tighter", "effect", "mse"):
         assert choose(graph, statistics, method)["image"][1] == 255.0
     assert choose(graph, statistics, "mse")["silu"][1] < 255.0
 

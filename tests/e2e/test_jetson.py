@@ -1,0 +1,122 @@
+"""A simulated Jetson from its files to an event, with the doubles of TensorRT and CUDA: no GPU is needed or shown."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.starter import sample_clip, starter_bundle
+from tests import doubles
+from tests.patience import HANGS_S
+from tests.unit.hardware.boards import TREES
+
+ROOT = Path(__file__).parents[2]
+
+
+class Jetson:
+    """An Orin Nano with JetPack 6.2, which has built no engine yet."""
+
+    def __init__(self, folder: Path) -> None:
+        self.state, self.sink = folder / "state", folder / "events.jsonl"
+        self._root = TREES["orin-nano"].build(folder / "root")
+
+    def do(self, *arguments: object, double: str = "") -> subprocess.CompletedProcess[str]:
+        """Do what tests.e2e.jetson tells, with the `double` set so."""
+        command = [sys.executable, "-m", "tests.e2e.jetson", self._root, self.state, *arguments]
+        return subprocess.run(
+            [*map(str, command)],
+            cwd=ROOT,
+            env={**os.environ, **doubles.environment(settings=double)},
+            capture_output=True,
+            text=True,
+            timeout=HANGS_S,
+            check=False,
+        )
+
+    def probe(self, bundle: Path) -> Any:
+        """Return what engines are built for, what runs now and what is wanted."""
+        done = self.do("probe", bundle)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def run(self, bundle: Path, double: str = "") -> tuple[list[dict[str, Any]], str]:
+        """Run the sample clip; return the events and the log."""
+        self.sink.unlink(missing_ok=True)
+        done = self.do("run", bundle, sample_clip(), self.sink, double=double)
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in self.sink.read_text().splitlines()], done.stderr
+
+
+def bundle_of(folder: Path, *kept: str) -> Path:
+    """Write the starter with only the artifacts whose precision and format are `kept`, as `fp16 onnx`."""
+    folder.mkdir()
+    starter = starter_bundle()
+    head, *artifacts = (starter / "model.toml").read_text().split("[[artifact]]")
+    tail = "[accuracy]" + artifacts[-1].partition("[accuracy]")[2]
+    bodies = [body.partition("[accuracy]")[0] for body in artifacts]
+    taken = [b for b in bodies if any(f'"{p}"' in b and f'"{f}"' in b for p, f in map(str.split, kept))]
+    text = head + "".join(f"[[artifact]]{body}" for body in taken)
+    (folder / "model.toml").write_text(text if "[accuracy]" in head else text + tail)
+    for file in starter.iterdir():
+        if file.name != "model.toml":
+            (folder / file.name).write_bytes(file.read_bytes())
+    return folder
+
+
+@pytest.fixture
+def jetson(tmp_path: Path) -> Jetson:
+    return Jetson(tmp_path)
+
+
+def backends(events: list[dict[str, Any]]) -> set[tuple[str, str]]:
+    return {(event["model"]["precision"], event["model"]["backend"]) for event in events}
+
+
+def test_from_its_files_to_an_event(jetson: Jetson, tmp_path: Path) -> None:
+    """An ONNX bundle: found out, planned, built, run; every event tells the ONNX file that is at work."""
+    bundle = bundle_of(tmp_path / "bundle", "fp16 onnx", "int8 tflite")
+    target, now, wanted = jetson.probe(bundle)
+    assert target == ["10.3.0", "8.7", "36.4.3"]
+    assert (now, wanted) == ("int8.tflite", "fp16.onnx")
+    built = jetson.do("build", bundle)
+    assert built.stdout == "fp16.onnx\n", built.stderr
+    assert jetson.probe(bundle)[1:] == ["fp16.onnx", "fp16.onnx"]
+    events, log = jetson.run(bundle)
+    assert backends(events) == {("fp16", "tensorrt")}
+    assert {event["type"] for event in events} >= {"new", "end"}
+    assert "self-test" not in log, "it was built before"
+
+
+def test_a_bundle_that_nothing_else_can_run_is_built_first(jetson: Jetson, tmp_path: Path) -> None:
+    """ONNX alone: the start waits for the engine; INT8 that is refused gives way to FP16, and both are told."""
+    bundle = bundle_of(tmp_path / "bundle", "fp16 onnx", "int8 onnx")
+    events, log = jetson.run(bundle, double="refuse=QuantizeLinear")
+    assert backends(events) == {("fp16", "tensorrt")}
+    assert "QuantizeLinear" in log
+    _, again = jetson.run(bundle)
+    assert "self-test" not in again, "what failed is not tried again, what is built is not built again"
+
+
+@pytest.mark.parametrize("damage", ["truncated", "of another version"])
+def test_an_engine_that_is_no_good_gives_way(jetson: Jetson, tmp_path: Path, damage: str) -> None:
+    """TFLite serves; one line says that the engine is thrown away; it is built again when asked for."""
+    bundle = bundle_of(tmp_path / "bundle", "fp16 onnx", "int8 tflite")
+    assert jetson.do("build", bundle).returncode == 0
+    (place,) = (path for path in (jetson.state / "engines").iterdir() if path.is_dir())
+    if damage == "truncated":
+        (place / "plan").write_bytes((place / "plan").read_bytes()[:-100])
+    else:
+        record = place / "engine.json"
+        record.write_text(record.read_text().replace("10.3.0", "10.2.0"))
+    events, log = jetson.run(bundle)
+    assert backends(events) == {("int8", "litert-xnnpack")}
+    thrown = [line for line in log.splitlines() if "thrown away" in line]
+    assert len(thrown) == 1
+    assert jetson.do("build", bundle).returncode == 0
+    assert backends(jetson.run(bundle)[0]) == {("fp16", "tensorrt")}
