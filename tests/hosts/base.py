@@ -17,7 +17,10 @@ from agent.starter import sample_clip
 ROOT = Path(__file__).parents[2]
 DEBIAN, PYTHON = "bookworm", "3.11"
 _PACKAGES = "systemd,systemd-sysv,dbus,python3-venv,passwd"
-_OF_THE_WHEEL = ("agent", "models", "systemd", "pyproject.toml", "README.md", "LICENSE", "tests/data/sample")
+_OF_THE_WHEEL = (
+    *("agent", "calibration", "models", "systemd", "tests/data/sample"),
+    *("pyproject.toml", "README.md", "LICENSE"),
+)
 _PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
 _INIT = """\
 #!/bin/sh
@@ -78,7 +81,8 @@ def _make_wheels(folder: Path, wheels: Path) -> None:
         shutil.copytree(part, copy, ignore=ignored) if part.is_dir() else shutil.copy(part, copy)
     for old in wheels.glob("edge_agent-*.whl"):
         old.unlink()
-    or_skip([*_PIP, "wheel", "--no-deps", "--wheel-dir", str(wheels), str(source)])
+    or_skip([*_PIP, "download", "--no-deps", "--dest", str(folder), "setuptools>=77"])
+    _run([*_PIP, "wheel", "--no-deps", "--wheel-dir", str(wheels), str(source)])
     (own,) = wheels.glob("edge_agent-*.whl")
     needs = _dependencies()
     stamp = wheels / "dependencies"
