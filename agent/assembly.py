@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from agent.backends import BatchEngine, open_engine
 from agent.bundle import NOBODY, load_bundle
 from agent.decode import make_decoder
-from agent.errors import AgentError, BadConfig
+from agent.errors import AgentError, BadConfig, BadData
 from agent.events import EventMachine
 from agent.pipeline import Pipeline
 from agent.preprocess import Preprocessor
@@ -86,6 +86,11 @@ def _ready(bundle: Bundle, chooser: Chooser) -> Choice | None:
         except AgentError as fault:
             log.error("%s", fault)
             failed = fault
+            if not isinstance(fault, BadData):  # a want: the next start, which has nothing else, tries again
+                chooser.store.forget(chooser.key(bundle.named(wanted.artifact)))
+    if choice is None and failed is None and (known := chooser.failures(bundle)):
+        fix = "`edge-agent engine build` tries again"
+        raise BadData(f"nothing here can run {bundle.manifest.name}", seen="; ".join(known), fix=fix)
     if choice is None and failed is not None:
         raise failed
     return choice

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent import clock, wire
-from agent.assembly import build_pipeline
 from agent.backoff import Backoff
 from agent.camerahealth import HealthMachine
 from agent.capture import StreamOptions, make_source
@@ -103,9 +102,7 @@ class Camera:
             self._mailbox,
             retry=retry if options.retry else None,
         )
-        pipeline = build_pipeline(
-            room.bundle,
-            room.engine,
+        pipeline = room.pipeline(
             config.detect or Detect(),
             camera=config.name,
             min_score=options.min_score,

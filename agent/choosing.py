@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from agent.backends.runtimes import find_runtimes
 from agent.backends.usable import usable_backends
 from agent.enginestore.building import Builder
-from agent.enginestore.key import Key, Target
+from agent.enginestore.key import Key, Target, trial_of
 from agent.enginestore.store import FOLDER, EngineStore
 from agent.errors import AgentError, BadData, ServiceAway
 from agent.hardware import identify, read_facts
@@ -80,17 +80,25 @@ class Chooser:
 
     def now(self, bundle: Bundle) -> Choice | None:
         """Return what runs at once: nothing has to be built for it. None: nothing can run yet."""
-        ready = [a for a in _good(bundle) if a.format != "onnx" or (self._built(a) and not self._failure(a))]
+        ready = [
+            a
+            for a in _good(bundle)
+            if a.format != "onnx" or (self._built(a) and not self._failure(bundle, a))
+        ]
         return self._plan(bundle, ready).choice
 
     def wanted(self, bundle: Bundle) -> Choice | None:
         """Return the best that can be had here, engines that could not be built left out."""
-        good = [a for a in _good(bundle) if a.format != "onnx" or not self._failure(a)]
+        good = [a for a in _good(bundle) if a.format != "onnx" or not self._failure(bundle, a)]
         return self._plan(bundle, good).choice
 
     def warnings(self, bundle: Bundle) -> tuple[str, ...]:
         """Return what there is to say of the choice for `bundle`."""
-        return self._plan(bundle, _good(bundle)).warnings
+        told = self._plan(bundle, _good(bundle)).warnings
+        backend = self._tensorrt()
+        if self.target is None and backend.version is not None and self.engines_of(bundle):
+            told += (f"TensorRT can't run here: {backend.reason}; {backend.fix}",)
+        return told
 
     def engines_of(self, bundle: Bundle) -> list[Artifact]:
         """Return what engines can be built of, the best first."""
@@ -98,7 +106,7 @@ class Chooser:
 
     def failures(self, bundle: Bundle) -> tuple[str, ...]:
         """Return why engines for `bundle` are not to be had, one line each."""
-        found = map(self._failure, self.engines_of(bundle))
+        found = (self._failure(bundle, artifact) for artifact in self.engines_of(bundle))
         return tuple(line for line in found if line)
 
     def _plan(self, bundle: Bundle, artifacts: list[Artifact]) -> Plan:
@@ -109,13 +117,13 @@ class Chooser:
     def _built(self, artifact: Artifact) -> bool:
         return self.target is not None and self.store.has(Key(artifact.sha256, self.target))
 
-    def _failure(self, artifact: Artifact) -> str:
+    def _failure(self, bundle: Bundle, artifact: Artifact) -> str:
         """Return why there is no engine for `artifact`, "" where nothing is known against it."""
         if self.target is None:
             return ""
         key = Key(artifact.sha256, self.target)
         if key.digest not in self._against:  # once: those who ask every second must not wait for a disk
-            failure = None if self.store.has(key) else self.store.failure(key)
+            failure = None if self.store.has(key) else self.store.failure(key, trial_of(bundle.manifest))
             self._against[key.digest] = failure.why if failure else ""
         return self._against[key.digest]
 
@@ -164,10 +172,24 @@ class Chooser:
         """Do without the engine of `choice` until the next start, for it failed here with `fault`."""
         self._against[self.key(bundle.named(choice.artifact)).digest] = str(fault)
 
+    def distrust(self, bundle: Bundle, fault: AgentError) -> None:
+        """Have the next starts, for a day, do without the engine that `bundle` names: at work it failed with `fault`.
+
+        It stays where nothing else can run.
+        """
+        artifact = bundle.artifact()
+        key, why = self.key(artifact), f"{artifact.file} failed at work: {fault}"
+        if self._against.get(key.digest):  # told before
+            return
+        self._against[key.digest] = why
+        if self.now(bundle) is not None:
+            self.store.remove(key, why)
+            self.store.remember(key, trial_of(bundle.manifest), artifact.file, why, lasting=False)
+
     def key(self, artifact: Artifact) -> Key:
         """Return the key of the engine of an ONNX `artifact`. Raises ServiceAway where TensorRT can't run."""
         if self.target is None:
-            told = next(backend for backend in self._backends if backend.name == "tensorrt")
+            told = self._tensorrt()
             raise ServiceAway("TensorRT can't run here", seen=told.reason or None, fix=told.fix)
         return Key(artifact.sha256, self.target)
 
@@ -184,6 +206,9 @@ class Chooser:
         except BadData as fault:
             self.store.remove(key, str(fault))
             raise
+
+    def _tensorrt(self) -> Backend:
+        return next(backend for backend in self._backends if backend.name == "tensorrt")
 
     def _progress(self, text: str) -> None:
         self.progress = text

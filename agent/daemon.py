@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 GIL_SWITCH_S = 0.0005
 """How long a thread may keep the interpreter when another wants it; Python's own 5 ms is an inference."""
 _DRAIN_STEP_S = 0.25
+_BUSY_AGAIN_S = 20.0
+"""How often systemd is told how far the build of an engine is: well before it gives up on us."""
 _AWAY_S = 1.0
 """A stop by a signal does not wait for a broker that has been away for so long: the outbox keeps all."""
 _RELOAD_DRAIN_S, _STOP_DRAIN_S = 1.0, 3.0
@@ -194,7 +196,7 @@ class _Service:
 
         threading.Thread(target=load, name="loading", daemon=True).start()
         later: list[Happening] = []
-        while (what := self._happenings.get()) is not loaded:
+        while (what := self._next_while_loading(engines)) is not loaded:
             if isinstance(what, str) and what != RELOAD.name:
                 return True
             later.append(what)
@@ -202,6 +204,14 @@ class _Service:
             self._happenings.put(what)
         loaded.result()
         return False
+
+    def _next_while_loading(self, engines: Engines) -> Happening:
+        """Return what happens next. A start that builds an engine, for nothing else can run, has time for that."""
+        while True:
+            with suppress(queue.Empty):
+                return self._happenings.get(timeout=_BUSY_AGAIN_S)
+            if engines.building and not self.started:
+                self._systemd.busy(f"starting: {engines.building}")
 
     def _until_end(self, watch: Watch, engines: Engines) -> _End:
         while True:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 from agent import wire
-from agent.assembly import ends, open_model
+from agent.assembly import build_pipeline, ends, open_model
 from agent.bundle import NOBODY
+from agent.errors import ServiceAway
 from agent.overlap import Overlap
 from agent.priority import NICE_STAGES
 from agent.status import EngineStatus
@@ -22,10 +24,13 @@ if TYPE_CHECKING:
     from agent.backends import Engine
     from agent.bundle import Bundle, Trust
     from agent.choosing import Chooser
+    from agent.config import Detect
+    from agent.errors import AgentError
     from agent.heartbeat import Heartbeat
     from agent.improving import Improver
     from agent.lanes import Lane
     from agent.mailbox import Mailbox
+    from agent.pipeline import Pipeline
     from agent.stages import CameraStages
 
 log = logging.getLogger(__name__)
@@ -57,6 +62,20 @@ class EngineRoom:
         info = self.engine.info
         return wire.Model(manifest.name, manifest.version, artifact.sha256, artifact.precision, info.backend)
 
+    def pipeline(
+        self, detect: Detect, *, camera: str, min_score: float = 1.0, event_prefix: str = "event"
+    ) -> Pipeline:
+        """Return the chain of `camera` around the engine at work. Raises BadData, BadConfig."""
+        with self._changing:
+            return build_pipeline(
+                self.bundle,
+                self.engine,
+                detect,
+                camera=camera,
+                min_score=min_score,
+                event_prefix=event_prefix,
+            )
+
     def add(self, mailbox: Mailbox, stages: CameraStages) -> Lane:
         """Serve one more camera, whose `stages` were made for an engine that this room has or had."""
         with self._changing:
@@ -83,8 +102,12 @@ class EngineRoom:
     def beats(self) -> Iterator[Heartbeat]:
         """Yield what the engine and the loop around it do now."""
         name = self.bundle.manifest.name
-        yield self.overlap.engine_beat.read(f"engine {name}")
+        yield self.engine_beat()
         yield self.overlap.loop_beat.read(f"stages {name}")
+
+    def engine_beat(self) -> Heartbeat:
+        """Return what the engine does now."""
+        return self.overlap.engine_beat.read(f"engine {self.bundle.manifest.name}")
 
     def close(self) -> None:
         """End the loop and release the engine; every lane must have been closed."""
@@ -152,7 +175,8 @@ class Engines:
             _tell_origin(bundle)
             for warning in self._chooser.warnings(bundle) if self._chooser else ():
                 log.warning("model %s: %s", bundle.manifest.name, warning)
-            room = EngineRoom(bundle, engine, eager=self._eager, tell=self._tell)
+            tell = partial(self._failed, model)
+            room = EngineRoom(bundle, engine, eager=self._eager, tell=tell)
             self._rooms = {**self._rooms, model: room}
             if self._improver is not None:
                 self._improver.look_after(room)
@@ -163,9 +187,21 @@ class Engines:
         """Those at work."""
         return tuple(self._rooms.values())
 
+    @property
+    def building(self) -> str:
+        """How far the build of an engine is, "" without one; from any thread."""
+        return self._chooser.progress if self._chooser else ""
+
     def beats(self) -> list[Heartbeat]:
         """Return what the engines and their loops do now, from any thread."""
         return [beat for room in self.rooms for beat in room.beats()]
+
+    def blame(self, stuck: Collection[Heartbeat]) -> None:
+        """Have the next start do without an engine of TensorRT that is among the `stuck`; from any thread."""
+        stages = {beat.stage for beat in stuck}
+        for room in self.rooms:
+            if (beat := room.engine_beat()).stage in stages:
+                self._distrust(room, ServiceAway("it hangs", seen=f"more than {beat.deadline_s:g} s"))
 
     def status(self) -> tuple[EngineStatus, ...]:
         """Return what runs for each model, what is built for it, and what could not be; from any thread."""
@@ -186,6 +222,17 @@ class Engines:
             from agent.improving import Improver  # who has no TensorRT needs nothing of it
 
             self._improver = Improver(chooser)
+
+    def _failed(self, model: Path, fault: BaseException) -> None:
+        """Tell what ended the loop of `model`; an engine of TensorRT that failed is not what the next start takes."""
+        room = self._rooms.get(model)
+        if room and isinstance(fault, ServiceAway):  # what an engine raises when its device fails
+            self._distrust(room, fault)
+        self._tell(fault)
+
+    def _distrust(self, room: EngineRoom, fault: AgentError) -> None:
+        if self._chooser and room.model.backend == "tensorrt":
+            self._chooser.distrust(room.bundle, fault)
 
     def _status(self, room: EngineRoom) -> EngineStatus:
         model, artifact, chooser = room.model, room.bundle.artifact(), self._chooser

@@ -208,6 +208,7 @@ class Monitor:
         settled = all(health.state != "starting" for health in self._watch.health().values())
         overdue_s = max((now_s - beat.since_s - beat.deadline_s for beat in verdict.stuck), default=0.0)
         ready = settled or self._watch.inferred > 0
+        self._engines.blame(verdict.stuck)
         self._words.look(verdict.state, verdict.reasons, now_s)
         self._systemd.look(verdict.state, verdict.reasons, ready=ready, overdue_s=overdue_s)
 

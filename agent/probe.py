@@ -99,7 +99,9 @@ def _plan_rows(chosen: Plan) -> list[tuple[str, str]]:
     taken = "nothing can run" if chosen.choice is None else f"{chosen.choice} ({chosen.artifact})"
     rows = [("run", taken)]
     if chosen.choice is not None:
-        rows.append(("why", chosen.tuned or "not tuned: `edge-agent tune` measures what is fastest here"))
+        rows.append(
+            ("why", chosen.tuned or "not measured as it is now: `edge-agent tune` finds what is fastest")
+        )
     rows += [("warning", warning) for warning in chosen.warnings]
     for other in chosen.rejected:
         name = " ".join(filter(None, (other.backend, other.artifact)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,8 +82,14 @@ class RunOptions:
         )
 
     def _find_chooser(self) -> Chooser | None:
-        """Look at this device; return None where there is nothing to choose: no TensorRT, and nothing measured."""
-        if importlib.util.find_spec("tensorrt") is None and not (self.state_dir / TUNED).is_dir():
+        """Look at this device; return None where there is nothing to choose or to tell of.
+
+        That is no TensorRT, no Jetson, where it is missed, and nothing measured.
+        """
+        jetson, tuned = self.root / "etc/nv_tegra_release", self.state_dir / TUNED
+        if importlib.util.find_spec("tensorrt") is None and not any(
+            os.access(path, os.R_OK) for path in (jetson, tuned)
+        ):
             return None
         from agent.choosing import Chooser  # who has nothing to choose needs nothing of it
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from agent.assembly import build_pipeline
 from agent.camera import Camera
 from agent.config import Detect, Sampling
 from agent.errors import AgentError
@@ -154,5 +153,5 @@ def check_cameras(cameras: Sequence[CameraConfig], engines: Engines) -> None:
     """Open the engines of `cameras` and try their settings: what is wrong is told before anything starts."""
     for config in cameras:
         room = engines.room(bundle_path(config))
-        build_pipeline(room.bundle, room.engine, config.detect or Detect(), camera=config.name)
+        room.pipeline(config.detect or Detect(), camera=config.name)
         make_sampler(config.sampling or Sampling())

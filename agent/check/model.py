@@ -63,8 +63,7 @@ def judge(model: OpenModel) -> list[Finding]:
     what = what_of(model.bundle.path)
     text = (
         f"{manifest.name} v{manifest.version} {info.precision}, {model.bundle.origin.text}: sha256 and self-test"
-        f" good, {info.backend},"
-        f" {info.threads} {'thread' if info.threads == 1 else 'threads'}, {model.infer_ms:.1f} ms"
+        f" good, {info.backend},{_threads(info)} {model.infer_ms:.1f} ms"
     )
     doubts = model.bundle.doubts(model.bundle.artifact())
     warnings = [warning(what, text, fix=fix) for text, fix in doubts]
@@ -90,7 +89,15 @@ def what_of(path: Path) -> str:
     return f"model {path.name}"
 
 
+def _threads(info: EngineInfo) -> str:
+    if not info.threads:
+        return ""
+    return f" {info.threads} {'thread' if info.threads == 1 else 'threads'},"
+
+
 def _delegated(info: EngineInfo) -> str:
+    if info.backend == "tensorrt":
+        return f"{info.nodes} layers"
     if not info.delegated_nodes:
         return f"XNNPACK runs none of {info.nodes} operators"
     parts = "1 part" if info.delegated_nodes == 1 else f"{info.delegated_nodes} parts"

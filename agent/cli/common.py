@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import pwd
 import re
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.errors import UsageError
+from agent.errors import NotPermitted, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +43,35 @@ def state_dir_of(config: Path | None) -> Path:
     from agent.config.load import load_config
 
     return Path((config and load_config(config).state_dir) or default_state_dir())
+
+
+def check_owner(state_dir: Path) -> None:
+    """Raise NotPermitted for root where the agent is another user: that one could not change what root leaves."""
+    if os.geteuid() == 0 and state_dir.is_dir() and (owner := state_dir.stat().st_uid) != 0:
+        try:
+            name = pwd.getpwuid(owner).pw_name
+        except KeyError:
+            name = f"#{owner}"
+        fix = f"do it as that user: sudo -u {name} edge-agent ..."
+        raise NotPermitted(f"root writes nothing to {state_dir}", seen=f"it belongs to {name}", fix=fix)
+
+
+def bundle_of(model: Path | None, config: Path | None) -> Path:
+    """Return `model`, else the one that the agent with this `config` runs, else the starter.
+
+    Raises UsageError where its cameras have several, and what reading it raises.
+    """
+    from agent.config.load import load_config
+    from agent.starter import starter_bundle
+
+    if model is not None or config is None:
+        return model or starter_bundle()
+    loaded = load_config(config)
+    own = [camera.model for camera in loaded.camera if camera.enabled] or [None]
+    found = dict.fromkeys(each or loaded.model or str(starter_bundle()) for each in own)
+    if len(found) > 1:
+        raise UsageError(f"{config} has several models", seen=", ".join(found), fix="name one by --model")
+    return Path(next(iter(found)))
 
 
 def default_device() -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.common import FILE, default_state_dir, make_console, reader_may_leave
+from agent.cli.common import FILE, bundle_of, check_owner, make_console, reader_may_leave, state_dir_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from agent.enginestore.store import Entry
 
 _CONFIG = click.option(
@@ -27,7 +28,12 @@ def engine() -> None:
 
 
 @engine.command()
-@click.option("--model", type=FILE, metavar="BUNDLE", help="Build for this bundle; default: the starter.")
+@click.option(
+    "--model",
+    type=FILE,
+    metavar="BUNDLE",
+    help="Build for this bundle; default: that of --config, else the starter.",
+)
 @click.option(
     "--precision",
     type=click.Choice(["int8", "fp16"]),
@@ -45,19 +51,21 @@ def build(
     A build that failed before is tried again. For the service, do it as its user.
 
     Exit codes: 0 it is there; 65 TensorRT refuses the model, or the engine is not what the model should be;
-    69 TensorRT can't run here; 73 no room, or can't write; 75 not enough memory.
+    69 TensorRT can't run here; 73 no room, or can't write; 75 not enough memory; 77 the state directory is of
+    another user.
     """
     from rich.text import Text
 
     from agent.bundle import load_bundle
     from agent.enginebuild import build_for
-    from agent.starter import starter_bundle
 
-    bundle = load_bundle(model or starter_bundle())
+    place = state_dir or state_dir_of(config)
+    check_owner(place)
+    bundle = load_bundle(bundle_of(model, config))
     with make_console(stderr=True).status("looking at this device") as shown:
         record = build_for(
             bundle,
-            _place(config, state_dir),
+            place,
             precision=precision,
             tell=lambda text: shown.update(Text(text)),
         )
@@ -81,7 +89,7 @@ def list_(config: Path | None, state_dir: Path | None, as_json: bool) -> None:
 
     from agent.enginestore.store import FOLDER, EngineStore
 
-    entries = EngineStore(_place(config, state_dir) / FOLDER).entries()
+    entries = EngineStore((state_dir or state_dir_of(config)) / FOLDER).entries()
     if as_json:
         _print_json([_document(entry) for entry in entries])
         return
@@ -109,7 +117,7 @@ def gc(max_mbytes: int | None, config: Path | None, state_dir: Path | None, as_j
     from agent.choosing import Chooser
     from agent.enginestore.store import QUOTA_BYTES
 
-    chooser = Chooser.here(_place(config, state_dir))
+    chooser = Chooser.here(state_dir or state_dir_of(config))
     most_bytes = QUOTA_BYTES if max_mbytes is None else max_mbytes << 20
     removed = chooser.store.collect(chooser.target, most_bytes=most_bytes)
     if as_json:
@@ -119,15 +127,6 @@ def gc(max_mbytes: int | None, config: Path | None, state_dir: Path | None, as_j
         click.echo(
             f"{len(removed)} {'engine' if len(removed) == 1 else 'engines'} removed, {freed_mb:.1f} MB"
         )
-
-
-def _place(config: Path | None, state_dir: Path | None) -> Path:
-    """Return the state directory that is meant. Raises AgentError."""
-    from agent.config.load import load_config
-
-    if state_dir is None and config is not None and (named := load_config(config).state_dir):
-        return Path(named)
-    return state_dir or default_state_dir()
 
 
 def _document(entry: Entry) -> dict[str, Any]:

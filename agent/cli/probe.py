@@ -6,14 +6,12 @@ from pathlib import Path
 
 import click
 
-from agent.cli.common import FILE, make_console, reader_may_leave, state_dir_of
+from agent.cli.common import FILE, bundle_of, make_console, reader_may_leave, state_dir_of
 from agent.errors import ServiceAway
 
 
 @click.command()
-@click.option(
-    "--model", type=FILE, metavar="BUNDLE", help="Plan for this bundle; default: the starter (person)."
-)
+@click.option("--model", type=FILE, metavar="BUNDLE", help="Plan for this bundle; default: as for `tune`.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.option(
     "--root",
@@ -41,10 +39,9 @@ def probe(
 
     from agent.probe import print_report
     from agent.probe import probe as look
-    from agent.starter import starter_bundle
 
     kept = (state_dir or state_dir_of(config)) if root == Path("/") else None
-    report = look(model or starter_bundle(), root, state_dir=kept)
+    report = look(bundle_of(model, config), root, state_dir=kept)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
     else:

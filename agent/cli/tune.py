@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.cli.common import FILE, make_console, reader_may_leave, state_dir_of
+from agent.cli.common import FILE, bundle_of, check_owner, make_console, reader_may_leave, state_dir_of
 from agent.errors import ServiceAway, UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--model", type=FILE, metavar="BUNDLE", help="Model bundle; default: the starter (person).")
+@click.option(
+    "--model", type=FILE, metavar="BUNDLE", help="Model bundle; default: that of --config, or the starter."
+)
 @click.option(
     "--config", type=FILE, envvar="EDGE_AGENT_CONFIG", metavar="FILE", help="For the agent of this file."
 )
@@ -45,12 +47,14 @@ def tune(
     bundle's accuracy floor is not taken. The fastest is kept in the state directory, for `run`, until the
     device, its runtimes or the weights change; within 5 % fewer threads and less memory win.
 
+    With --seconds 3 each takes about 6 to 15 s: a Raspberry Pi has eight with one artifact, which is a minute or
+    two. TensorRT builds its engines first, many minutes each. Stop what else uses the device.
+
     Exit codes: 0 done; 2 usage; 65 bad bundle; 66 bundle missing; 69 nothing here can run it; 73 can't write the
-    state directory; 130 interrupted, nothing is kept.
+    state directory; 77 it is another user's, and this is root; 130 interrupted, nothing is kept.
     """
     import msgspec
 
-    from agent.starter import starter_bundle
     from agent.tune.output import print_tuning
     from agent.tune.session import tune as measure
 
@@ -58,8 +62,9 @@ def tune(
         raise UsageError("--seconds", seen="nan", fix="give seconds, such as 3")
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # the child ends with it
     place = state_dir or state_dir_of(config)
+    check_owner(place)
     with _progress() as tell:
-        tuning, kept = measure(model or starter_bundle(), place, seconds=seconds, tell=tell)
+        tuning, kept = measure(bundle_of(model, config), place, seconds=seconds, tell=tell)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(tuning), indent=2).decode())
     else:
@@ -72,10 +77,11 @@ def tune(
 @contextmanager
 def _progress() -> Iterator[Progress]:
     """Give a function to tell what is measured now, the turn and of how many: a bar, where somebody watches."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = make_console(stderr=True)
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))
+    words = TextColumn("{task.description}", markup=False)
+    columns = (BarColumn(bar_width=16), MofNCompleteColumn(), TimeRemainingColumn(), words)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=None)
         yield lambda what, turn, of: bar.update(task, description=what, completed=turn - 1, total=of)

@@ -10,7 +10,6 @@ import os
 import selectors
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -18,11 +17,12 @@ from typing import IO, TYPE_CHECKING
 
 import msgspec
 
-from agent.enginestore.key import Failure, Record
+from agent.enginestore.key import Record, trial_of
 from agent.enginestore.memory import Bounds, bounds_for, read_rss_bytes, read_system_bytes, workspace_for
 from agent.enginestore.request import Request, Said
-from agent.enginestore.store import PLAN, TIMING, disk_fault
+from agent.enginestore.store import LOCK, PLAN, TIMING, disk_fault
 from agent.errors import AgentError, BadData, CannotCreate, IOFault, TryAgain
+from agent.ownprogram import command_of
 from agent.wire import rfc3339
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CHILD = (sys.executable, "-m", "agent.enginestore.child")
+CHILD = tuple(command_of("agent.enginestore.child"))
 _LOOK_S = 0.1
 """How often the memory is looked at: a build takes some hundred MB in a second."""
 _LONGEST_S = 3600.0
@@ -74,7 +74,8 @@ class Builder:
             except (CannotCreate, IOFault):
                 raise
             except AgentError as fault:
-                self.store.remember(Failure(key, artifact.file, str(fault), time.time(), _lasts(fault)))
+                trial = trial_of(bundle.manifest)
+                self.store.remember(key, trial, artifact.file, str(fault), lasting=_lasts(fault))
                 raise
             self.store.forget(key)
             return record
@@ -160,7 +161,7 @@ class Builder:
         folder = self.store.folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            file = (folder / "lock").open("a+", encoding="ascii")
+            file = (folder / LOCK).open("a+", encoding="ascii")
         except OSError as error:
             raise disk_fault(folder, error) from None
         with file:

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import msgspec
+
+from agent import __version__
+
+if TYPE_CHECKING:
+    from agent.bundle import Manifest
 
 BATCH = 4
 """Pictures of several cameras that an engine takes at once, where the ONNX file leaves the batch open."""
@@ -56,16 +62,23 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Failure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A build that failed: why, in one line, and when (seconds since 1970).
+    """A build that failed, or its engine at work: why, in one line, and when (seconds since 1970).
 
-    `lasting`: the same will happen again; otherwise (memory, disk, a crash) it is worth another try later.
+    `trial` is that of `trial_of`. `lasting`: the same will happen again; otherwise (memory, the GPU) it is worth
+    another try later.
     """
 
     key: Key
+    trial: str
     artifact: str
     why: str
     when_s: float
     lasting: bool
+
+
+def trial_of(manifest: Manifest) -> str:
+    """Name what decides besides the key whether a build goes well: the manifest, for the self-test, and the agent."""
+    return hashlib.sha256(__version__.encode() + msgspec.json.encode(manifest)).hexdigest()[:20]
 
 
 RETRY_S = 24 * 3600.0

@@ -34,7 +34,10 @@ FOLDER = "engines"
 QUOTA_BYTES = 1 << 30
 PLAN, RECORD, TIMING = "plan", "engine.json", "timing"
 """The files of a draft; the timings do not stay with the engine."""
+LOCK = "lock"
+"""Held by the process that builds."""
 _FAILED, _TIMING, _PART = ".failed.json", ".timing", ".part"
+_AS_ITS_USER = "do it as the agent's user: sudo -u edge-agent edge-agent engine ..."
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -58,7 +61,7 @@ class EngineStore:
 
     def has(self, key: Key) -> bool:
         """Tell whether there is an engine for `key`; whether it is sound, `read` tells."""
-        return self._place(key).is_dir()
+        return os.access(self._place(key) / RECORD, os.R_OK)
 
     def record(self, key: Key) -> Record | None:
         """Return what was written of the engine for `key`, None if that can't be read or is of another."""
@@ -131,17 +134,18 @@ class EngineStore:
 
     # -- failures --
 
-    def failure(self, key: Key) -> Failure | None:
-        """Return why the engine for `key` could not be built, as long as another try is not due."""
+    def failure(self, key: Key, trial: str) -> Failure | None:
+        """Return why there is no engine for `key`, as long as another try is not due and `trial` was the same."""
         try:
             failure = msgspec.json.decode(self._failed(key).read_bytes(), type=Failure)
         except (OSError, msgspec.MsgspecError):
             return None
-        return None if due(failure, time.time()) else failure
+        return None if failure.trial != trial or due(failure, time.time()) else failure
 
-    def remember(self, failure: Failure) -> None:
-        """Keep `failure`, so that not every start tries again; a disk that refuses is only told."""
-        file = self._failed(failure.key)
+    def remember(self, key: Key, trial: str, artifact: str, why: str, *, lasting: bool) -> None:
+        """Note a failure (see Failure), so that not every start tries again; a disk that refuses is only told."""
+        failure = Failure(key, trial, artifact, why, time.time(), lasting)
+        file = self._failed(key)
         part = file.with_suffix(_PART)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -149,7 +153,7 @@ class EngineStore:
             sync(part)
             part.replace(file)
         except OSError as error:
-            log.warning("can't note that %s could not be built: %s", failure.artifact, error.strerror)
+            log.warning("can't note that %s could not be built: %s", artifact, error.strerror)
 
     def forget(self, key: Key) -> None:
         """Forget a failure: it is to be tried again."""
@@ -163,8 +167,9 @@ class EngineStore:
         try:
             folders = list(self.folder.iterdir()) if self.folder.is_dir() else []
         except OSError as error:
-            fix = "do it as the agent's user: sudo -u edge-agent edge-agent engine ..."
-            raise NotPermitted(f"can't look into {self.folder}", seen=error.strerror, fix=fix) from None
+            raise NotPermitted(
+                f"can't look into {self.folder}", seen=error.strerror, fix=_AS_ITS_USER
+            ) from None
         for folder in folders:
             if folder.is_dir() and not folder.name.endswith(_PART):
                 with contextlib.suppress(OSError):
@@ -176,13 +181,18 @@ class EngineStore:
         """Remove engines for another target than `target`, then those used longest ago, down to `most_bytes`.
 
         One in use by any process stays. Returns what is gone. Without a `target` none counts as of another.
+        Raises NotPermitted.
         """
         entries, removed = self.entries(), []
+        drafts = [part for part in self.folder.glob(f"*{_PART}") if part.is_dir()]
+        if not _in_use(self.folder / LOCK):  # so they are of builds that were killed
+            for draft in drafts:
+                shutil.rmtree(draft, ignore_errors=True)
         left_bytes = sum(entry.size_bytes for entry in entries)
         for entry in reversed(entries):
             foreign = entry.record is None or (target is not None and entry.record.key.target != target)
             if (foreign or left_bytes > most_bytes) and not _in_use(entry.folder / RECORD):
-                shutil.rmtree(entry.folder, ignore_errors=True)
+                _discard(entry.folder)
                 left_bytes -= entry.size_bytes
                 removed.append(entry)
         for file in self.folder.glob(f"*{_FAILED}"):
@@ -191,7 +201,8 @@ class EngineStore:
                     file.unlink()
         for file in self.folder.glob(f"*{_TIMING}"):
             if target and file != self.timing_cache(target):
-                file.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    file.unlink()
         return removed
 
     # -- parts --
@@ -227,6 +238,15 @@ def disk_fault(folder: Path, error: OSError) -> AgentError:
         return IOFault(f"can't write engines to {folder}", seen=error.strerror, fix="the disk or card fails")
     fix = "make the state directory writable for this user"
     return CannotCreate(f"can't write engines to {folder}", seen=error.strerror or error, fix=fix)
+
+
+def _discard(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:  # another process was quicker
+        pass
+    except OSError as error:
+        raise NotPermitted(f"can't remove {folder}", seen=error.strerror, fix=_AS_ITS_USER) from None
 
 
 def _read_record(folder: Path) -> Record | None:

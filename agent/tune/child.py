@@ -1,4 +1,4 @@
-"""The process that measures one choice for a while: `python -m agent.tune.child QUESTION`. A crash ends it alone."""
+"""The process that measures one choice for a while, asked on its command line. A crash ends it alone."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from agent.backends.choice import Choice  # noqa: TC001 - msgspec reads the anno
 from agent.bench.meter import peak_rss_mb
 from agent.bundle import load_bundle
 from agent.errors import AgentError
+from agent.ownprogram import end_with
 from agent.preprocess import Preprocessor
 from agent.trial import try_out
 
@@ -59,7 +60,8 @@ class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def main() -> None:
-    """Answer the question on the command line, as JSON on standard output."""
+    """Answer the question on the command line, as JSON on standard output; end with the process named there."""
+    end_with(int(sys.argv[2]))
     logging.getLogger("agent").setLevel(logging.ERROR)
     question = msgspec.json.decode(sys.argv[1], type=Question)
     try:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
-import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from agent.bench.figures import Times
+from agent.ownprogram import command_of
 from agent.tune.child import Answer, Question
 from agent.tuning import Measured
 
@@ -104,7 +105,7 @@ def hold(
 
 def ask_child(question: Question) -> Answer:
     """Have `question` answered by a process of its own, whose crash or hang is a fault."""
-    command = [sys.executable, "-m", "agent.tune.child", msgspec.json.encode(question).decode()]
+    command = command_of("agent.tune.child", msgspec.json.encode(question).decode(), str(os.getpid()))
     limit_s = question.seconds + (BUILD_LIMIT_S if question.choice.backend == "tensorrt" else LIMIT_S)
     try:
         done = subprocess.run(  # noqa: S603 - ourselves

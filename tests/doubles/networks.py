@@ -12,15 +12,18 @@ _OPSET = 19
 SHAPE = (1, 3, 4, 5)
 
 
-def two_outputs(*, batch: int | str = 1, half: bool = False, operator: str = "Mul") -> bytes:
+def two_outputs(
+    *, batch: int | str = 1, half: bool = False, operator: str = "Mul", scalar: bool = False
+) -> bytes:
     """Return a network of input `x` (batch, 3, 4, 5), outputs `zwei` = 2x and then `eins` = the mean of x (batch, 3).
 
-    In that order, which neither the alphabet nor the size gives. `half`: float16 throughout. With another
-    `operator` than "Mul" as its first node it is a network that nobody can run.
+    In that order, which neither the alphabet nor the size gives. `half`: float16 throughout; `scalar`: the mean is
+    one number, without a dimension. With another `operator` than "Mul" as its first node it is a network that
+    nobody can run.
     """
     kind = TensorProto.FLOAT16 if half else TensorProto.FLOAT
     two = numpy_helper.from_array(np.array(2, np.float16 if half else np.float32), "two")
-    axes = numpy_helper.from_array(np.array([2, 3], np.int64), "axes")
+    axes = numpy_helper.from_array(np.array([0, 1, 2, 3] if scalar else [2, 3], np.int64), "axes")
     nodes = [
         helper.make_node(operator, ["x", "two"], ["zwei"], name="twice"),
         helper.make_node("ReduceMean", ["x", "axes"], ["eins"], name="mean", keepdims=0),
@@ -31,7 +34,7 @@ def two_outputs(*, batch: int | str = 1, half: bool = False, operator: str = "Mu
         [helper.make_tensor_value_info("x", kind, [batch, *SHAPE[1:]])],
         [
             helper.make_tensor_value_info("zwei", kind, [batch, *SHAPE[1:]]),
-            helper.make_tensor_value_info("eins", kind, [batch, SHAPE[1]]),
+            helper.make_tensor_value_info("eins", kind, [] if scalar else [batch, SHAPE[1]]),
         ],
         [two, axes],
     )

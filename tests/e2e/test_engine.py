@@ -91,6 +91,40 @@ def test_a_bundle_without_such_a_file_is_65(tmp_path: Path) -> None:
     assert "edge-calibrate build" in done.stderr
 
 
+def test_what_the_configuration_names_is_built_where_it_says(tmp_path: Path) -> None:
+    """Its model and its state directory, whatever lies in the current directory."""
+    make_bundle(tmp_path / "tiny", "fp16")
+    config = tmp_path / "config.toml"
+    config.write_text('model = "tiny"\nstate_dir = "state"\n[[camera]]\nname = "yard"\nsource = "yard.mp4"\n')
+    (tmp_path / "msgspec.py").write_text("raise SystemExit('not ours')\n")
+    start = "import sys; sys.path.remove(''); from agent.cli import main; main()"
+    around = surroundings()
+    done = subprocess.run(
+        [sys.executable, "-c", start, "engine", "build", "--config", str(config)],
+        cwd=tmp_path,
+        env={**around, "PYTHONPATH": os.pathsep.join([around["PYTHONPATH"], str(ROOT)])},
+        capture_output=True,
+        text=True,
+        timeout=HANGS_S,
+        check=False,
+    )
+    assert done.stdout.startswith("tiny 1: fp16.onnx"), done.stderr
+    assert list((tmp_path / "state" / "engines").glob("*/plan"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be in the way of another user")
+def test_root_leaves_nothing_in_the_directory_of_the_service(tmp_path: Path) -> None:
+    """The service could not write beside it: exit code 77, and who to be."""
+    bundle, state = make_bundle(tmp_path / "tiny", "int8").path, tmp_path / "state"
+    state.mkdir()
+    os.chown(state, 65534, 65534)
+    done = do("engine", "build", "--model", bundle, "--state", state)
+    assert (done.returncode, done.stdout) == (77, "")
+    assert "it belongs to nobody" in done.stderr
+    assert "sudo -u nobody" in done.stderr
+    assert list(state.iterdir()) == []
+
+
 def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path) -> None:
     """Exit code 130, no draft, no note of a failure."""
     bundle, state = make_bundle(tmp_path / "tiny", "int8").path, tmp_path / "state"

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,13 @@ class Jetson:
         self.state, self.sink = folder / "state", folder / "events.jsonl"
         self._root = TREES["orin-nano"].build(folder / "root")
 
-    def do(self, *arguments: object, double: str = "") -> subprocess.CompletedProcess[str]:
-        """Do what tests.e2e.jetson tells, with the `double` set so."""
+    def do(self, *arguments: object, double: str | None = "") -> subprocess.CompletedProcess[str]:
+        """Do what tests.e2e.jetson tells, with the `double` set so; None: without it."""
         command = [sys.executable, "-m", "tests.e2e.jetson", self._root, self.state, *arguments]
         return subprocess.run(
             [*map(str, command)],
             cwd=ROOT,
-            env={**os.environ, **doubles.environment(settings=double)},
+            env={**os.environ, **({} if double is None else doubles.environment(settings=double))},
             capture_output=True,
             text=True,
             timeout=HANGS_S,
@@ -45,7 +46,13 @@ class Jetson:
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
-    def run(self, bundle: Path, double: str = "") -> tuple[list[dict[str, Any]], str]:
+    def run_until_the_gpu_fails(self, bundle: Path) -> str:
+        """Run the sample clip until the GPU fails, after 15 inferences with those of the self-test; return the log."""
+        done = self.do("run", bundle, sample_clip(), self.sink, 15)
+        assert done.returncode != 0, done.stderr
+        return done.stderr
+
+    def run(self, bundle: Path, double: str | None = "") -> tuple[list[dict[str, Any]], str]:
         """Run the sample clip; return the events and the log."""
         self.sink.unlink(missing_ok=True)
         done = self.do("run", bundle, sample_clip(), self.sink, double=double)
@@ -101,6 +108,57 @@ def test_a_bundle_that_nothing_else_can_run_is_built_first(jetson: Jetson, tmp_p
     assert "QuantizeLinear" in log
     _, again = jetson.run(bundle)
     assert "self-test" not in again, "what failed is not tried again, what is built is not built again"
+
+
+def test_a_gpu_that_fails_at_work_ends_one_run_alone(jetson: Jetson, tmp_path: Path) -> None:
+    """What follows runs TFLite, for a day, and says why: no endless loop of starts. By hand it is built again."""
+    bundle = bundle_of(tmp_path / "bundle", "fp16 onnx", "int8 tflite")
+    assert jetson.do("build", bundle).returncode == 0
+    assert "illegal memory access" in jetson.run_until_the_gpu_fails(bundle)
+    events, _ = jetson.run(bundle)
+    assert backends(events) == {("int8", "litert-xnnpack")}
+    assert jetson.probe(bundle)[1:] == ["int8.tflite", "int8.tflite"]
+    assert jetson.do("build", bundle).returncode == 0
+    assert backends(jetson.run(bundle)[0]) == {("fp16", "tensorrt")}
+
+
+def test_a_gpu_that_fails_where_nothing_else_can_run_is_tried_again(jetson: Jetson, tmp_path: Path) -> None:
+    """ONNX alone: the engine stays."""
+    bundle = bundle_of(tmp_path / "bundle", "fp16 onnx")
+    assert jetson.do("build", bundle).returncode == 0
+    jetson.run_until_the_gpu_fails(bundle)
+    assert backends(jetson.run(bundle)[0]) == {("fp16", "tensorrt")}
+
+
+@pytest.mark.parametrize(
+    ("double", "said"),
+    [
+        ("version=8.6.2", "10.3+ needed, this is 8.6.2; upgrade to JetPack 6.1"),
+        pytest.param(
+            None,
+            "this Python can't import it; sudo apt install tensorrt",
+            marks=pytest.mark.skipif(find_spec("tensorrt") is not None, reason="TensorRT is installed here"),
+        ),
+    ],
+)
+def test_a_tensorrt_that_can_t_run_is_told_by_every_start(
+    jetson: Jetson, tmp_path: Path, double: str | None, said: str
+) -> None:
+    """TFLite on the CPU of a Jetson is many times slower: nobody shall have to find out."""
+    bundle = bundle_of(tmp_path / "bundle", "fp16 onnx", "int8 tflite")
+    events, log = jetson.run(bundle, double=double)
+    assert backends(events) == {("int8", "litert-xnnpack")}
+    (told,) = [line for line in log.splitlines() if "TensorRT can't run here" in line]
+    assert said in told
+
+
+def test_why_nothing_can_run_is_told_by_every_start(jetson: Jetson, tmp_path: Path) -> None:
+    """ONNX alone, and TensorRT refuses it: the second start, which does not try again, says the same."""
+    bundle = bundle_of(tmp_path / "bundle", "int8 onnx")
+    for _ in range(2):
+        done = jetson.do("run", bundle, sample_clip(), jetson.sink, double="refuse=QuantizeLinear")
+        assert done.returncode != 0
+        assert "QuantizeLinear" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("damage", ["truncated", "of another version"])

@@ -148,15 +148,16 @@ def test_a_damaged_tuning_is_one_warning(tuned, tmp_path: Path) -> None:
     assert json.loads(done.stdout)["plan"]["backend"] == "litert"
 
 
-def test_ctrl_c_keeps_nothing(tmp_path: Path) -> None:
-    """Exit 130, no file, no draft, no child."""
+@pytest.mark.parametrize(("sent", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGKILL", -signal.SIGKILL)])
+def test_an_end_before_the_end_keeps_nothing(sent: str, code: int, tmp_path: Path) -> None:
+    """No file, no draft, no child, however it ends."""
     command = [sys.executable, "-c", ONE_CPU, "tune", "--state", str(tmp_path), "--seconds", "600"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as child:
         worker = _worker_of(child)
-        child.send_signal(signal.SIGINT)
+        child.send_signal(signal.Signals[sent])
         out, err = child.communicate(timeout=HANGS_S)
-    assert (child.returncode, out) == (130, "")
+    assert (child.returncode, out) == (code, "")
     assert "Traceback" not in err
     assert worker is not None
     assert _ends(worker)
@@ -218,3 +219,29 @@ def test_a_runtime_that_crashes_is_a_row_and_exit_69(tmp_path: Path) -> None:
     assert "not taken: litert int8, 1 thread: it crashed (SIGABRT)" in done.stdout
     assert "nothing here can run person-ssdlite-300" in done.stderr
     assert list((tmp_path / "tuning").iterdir()) == []
+
+
+def test_the_model_is_that_of_the_configuration(tmp_path: Path) -> None:
+    """Of all its cameras, or one of them has to be named; the starter would be measured for nothing."""
+    config = tmp_path / "config.toml"
+    config.write_text('model = "of-the-device"\n[[camera]]\nname = "yard"\nsource = "clip.mp4"\n')
+    for command in ("tune", "probe"):
+        done = agent(command, "--config", config, "--state", tmp_path)
+        assert done.returncode == 66
+        assert f"{tmp_path}/of-the-device" in done.stderr
+    with config.open("a") as file:
+        file.write('[[camera]]\nname = "gate"\nsource = "clip.mp4"\nmodel = "another"\n')
+    done = agent("tune", "--config", config, "--state", tmp_path)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "several models" in done.stderr
+    assert "name one by --model" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root could write to what is another's")
+def test_root_leaves_nothing_in_the_services_directory(tmp_path: Path) -> None:
+    """Its user could not tune again, nor change the engines that are built on the way."""
+    os.chown(tmp_path, 65534, 65534)
+    done = agent("tune", "--state", tmp_path)
+    assert done.returncode == 77
+    assert "do it as that user" in done.stderr
+    assert [*tmp_path.iterdir()] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from agent import engines, monitor
+from agent import daemon, engines, monitor
 from agent import systemd as agent_systemd
 from agent.config import CameraConfig, Config
 from agent.daemon import run
@@ -21,7 +22,9 @@ from agent.errors import BadData, TryAgain
 from agent.pipeline import Pipeline
 from agent.runoptions import RunOptions
 from agent.starter import sample_clip, starter_bundle
+from tests import doubles
 from tests.patience import HANGS_S
+from tests.unit.enginestore.bundles import make_bundle
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -185,6 +188,39 @@ def test_systemd_hears_of_life_while_a_reload_loads_and_not_that_it_is_done(
     assert slow.meanwhile.count("WATCHDOG=1") >= 8
     assert "READY=1" not in slow.meanwhile
     assert ready == [signal.SIGHUP, signal.SIGTERM]
+
+
+def test_a_start_that_builds_an_engine_has_time_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX alone: systemd is told how far the build is, and waits as long as that goes on, however long."""
+    make_bundle(tmp_path / "tiny", "fp16")
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.setattr(agent_systemd, "BUSY_S", 0.2)
+    monkeypatch.setattr(daemon, "_BUSY_AGAIN_S", 0.1)
+    for name, value in doubles.environment(settings="step_s=0.2").items():
+        monkeypatch.setenv(name, value)
+    camera = CameraConfig(name="c", source=str(sample_clip()), model=str(tmp_path / "tiny"))
+    with doubles.present(settings="step_s=0.2"), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as link:
+        link.bind(str(tmp_path / "notify"))
+        link.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        heard: list[str] = []
+        over = threading.Event()
+
+        def listen() -> None:
+            while not over.wait(0.01):
+                with contextlib.suppress(BlockingIOError):
+                    heard.append(link.recv(65536).decode())
+
+        listener = threading.Thread(target=listen)
+        listener.start()
+        run(options(tmp_path, camera, pace="fastest"))
+        over.set()
+        listener.join(HANGS_S)
+    build = [text for text in heard if "STATUS=starting: fp16.onnx: " in text]
+    assert build
+    assert all("EXTEND_TIMEOUT_USEC=" in text for text in build)
 
 
 @pytest.mark.parametrize("what", ["start", "device", "model"])

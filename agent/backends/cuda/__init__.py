@@ -28,8 +28,9 @@ class Mapped:
 
 
 class Cuda(Protocol):
-    """One stream of the first GPU, and what was allocated for it. Every call raises ServiceAway when CUDA fails.
+    """One stream of the first GPU, and what was allocated for it. Every call but `close` raises ServiceAway.
 
+    That is when CUDA fails; a GPU that has failed once answers every call with its fault, also what frees.
     Any thread may call, one at a time.
     """
 

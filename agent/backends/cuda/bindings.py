@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,23 +55,24 @@ class BindingsCuda:
         _call(runtime.cudaStreamBeginCapture, self._stream, mode)
         queued = enqueue()
         error, graph = runtime.cudaStreamEndCapture(self._stream)
-        if not queued or error != runtime.cudaError_t.cudaSuccess:
-            runtime.cudaGetLastError()  # a capture that was broken off is no fault of what comes next
+        if error == runtime.cudaError_t.cudaSuccess:
+            error, executable = runtime.cudaGraphInstantiate(graph, 0)
+            runtime.cudaGraphDestroy(graph)
+        if error != runtime.cudaError_t.cudaSuccess:
+            runtime.cudaGetLastError()  # what can't be recorded is no fault of what comes next
             return None
-        executable = _call(runtime.cudaGraphInstantiate, graph, 0)
-        _call(runtime.cudaGraphDestroy, graph)
         self._graphs.append(executable)
-        return lambda: _call(runtime.cudaGraphLaunch, executable, self._stream)
+        return partial(_call, runtime.cudaGraphLaunch, executable, self._stream) if queued else None
 
     def close(self) -> None:
         """Free the memory, the recordings and the stream; nothing may be queued any more."""
         for graph in self._graphs:
-            _call(runtime.cudaGraphExecDestroy, graph)
+            runtime.cudaGraphExecDestroy(graph)
         for address in self._memory:
-            _call(runtime.cudaFreeHost, address)
+            runtime.cudaFreeHost(address)
         self._graphs, self._memory = [], []
-        _call(runtime.cudaEventDestroy, self._event)
-        _call(runtime.cudaStreamDestroy, self._stream)
+        runtime.cudaEventDestroy(self._event)
+        runtime.cudaStreamDestroy(self._stream)
 
 
 def _call(function: Callable[..., Any], *args: Any) -> Any:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pycuda import driver
 
 from agent.backends.cuda import Mapped, cuda_fault
+from agent.errors import ServiceAway
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,12 +59,13 @@ class PyCuda:
 
     def close(self) -> None:
         """Free the memory and the stream; nothing may be queued any more."""
-        with self._current("close"):
+        with suppress(ServiceAway), self._current("close"):
             for allocation in self._memory:
                 allocation.free()
             self._memory = []
             del self._event, self._stream
-        self._context.detach()
+        with suppress(driver.Error):
+            self._context.detach()
 
     @contextmanager
     def _current(self, doing: str) -> Iterator[None]:

@@ -81,15 +81,15 @@ class TensorRTEngine:
     def lend(self) -> NDArray[Any]:
         """Return an array to write the next picture to: memory that the GPU reads, while there is some free.
 
-        It comes back by itself when nobody holds the array any more.
+        It comes back by itself when nobody holds the array any more, nor a part of it.
         """
         if self._closed or not self._free:
             return np.empty(self._input.shape, self._input.dtype)
         mapped = self._free.pop()
-        array: NDArray[Any] = mapped.host.view(self._input.dtype).reshape(self._input.shape)
-        self._lent[id(array)] = mapped
-        weakref.finalize(array, self._take_back, id(array)).atexit = False
-        return array
+        whole = np.frombuffer(mapped.host.data, self._input.dtype)  # what all its parts and shapes hold
+        self._lent[mapped.host.ctypes.data] = mapped
+        weakref.finalize(whole, self._take_back, mapped.host.ctypes.data).atexit = False
+        return whole.reshape(self._input.shape)
 
     def infer(self, tensor: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         """Run once; the outputs are the caller's own. The GIL is free while the GPU works."""
@@ -109,7 +109,7 @@ class TensorRTEngine:
                 seen, wanted = (f"{each.dtype} {each.shape}" for each in (tensor, self._input))
                 raise BadData("input of the engine", seen=seen, fix=f"it takes {wanted}")
         execution = self._execution(len(tensors))
-        lent = self._lent.get(id(tensors[0])) if len(tensors) == 1 else None
+        lent = self._lent_at(tensors[0]) if len(tensors) == 1 else None
         if lent is None:
             lent = execution.write(tensors)
         batched = execution.run(lent.device)
@@ -147,8 +147,12 @@ class TensorRTEngine:
         size_bytes = self._inside.dtype.itemsize * int(np.prod(self._inside.shape))
         return [self._cuda.allocate(size_bytes) for _ in range(_LENT)]
 
-    def _take_back(self, key: int) -> None:
-        mapped = self._lent.pop(key)
+    def _lent_at(self, given: NDArray[Any]) -> Mapped | None:
+        """Return the lent memory that `given` is, None for any other."""
+        return self._lent.get(given.ctypes.data) if given.flags.c_contiguous else None
+
+    def _take_back(self, address: int) -> None:
+        mapped = self._lent.pop(address)
         if not self._closed:
             self._free.append(mapped)
         elif not self._lent:
@@ -170,9 +174,14 @@ def _tensors(trt: Any, engine: Any, outputs: Sequence[str]) -> tuple[TensorSpec,
 
 
 def _spec(engine: Any, name: str) -> TensorSpec:
-    first, *rest = engine.get_tensor_shape(name)
-    shape = (1 if first < 0 else first, *rest)
-    return TensorSpec(name, shape, dtype_of(name, engine.get_tensor_dtype(name)))
+    shape = tuple(engine.get_tensor_shape(name))
+    one = (1, *shape[1:]) if _is_open(shape) else shape
+    return TensorSpec(name, one, dtype_of(name, engine.get_tensor_dtype(name)))
+
+
+def _is_open(shape: Sequence[int]) -> bool:
+    """Tell whether the first dimension is left open: a single number has none."""
+    return bool(shape) and shape[0] < 0
 
 
 def _outside(spec: TensorSpec) -> TensorSpec:
@@ -184,7 +193,7 @@ def _outside(spec: TensorSpec) -> TensorSpec:
 
 def _largest_batch(engine: Any, name: str, outputs: Sequence[str]) -> int:
     """Return the largest batch of the input `name`, 1 where not all of input and outputs have an open one."""
-    if any(engine.get_tensor_shape(each)[0] >= 0 for each in (name, *outputs)):
+    if not all(_is_open(tuple(engine.get_tensor_shape(each))) for each in (name, *outputs)):
         return 1
     _, _, largest = engine.get_tensor_profile_shape(name, 0)
     return int(largest[0])

@@ -25,8 +25,9 @@ streams: dict[int, list[Callable[[], None]]] = {}
 recording: dict[int, list[Callable[[], None]]] = {}
 """What is recorded of each stream that records."""
 counts = {"queued": 0, "launched": 0, "waits": 0}
-broken = {"memory": False, "capture": False}
-"""What a test may break: allocations fail; recordings fail."""
+broken = {"memory": False, "capture": False, "graph": False, "all": False}
+"""What a test may break: allocations fail; recordings fail; what is recorded can't be made a graph; after a fault of
+the GPU every call fails."""
 
 
 def allocate(size_bytes: int) -> int:

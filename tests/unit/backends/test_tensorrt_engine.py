@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,11 +21,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def gpu() -> Iterator[ModuleType]:
-    """Put the doubles in place; at the end nothing may be left of memory and streams."""
+    """Put the doubles in place; at the end nothing may be left of memory, streams, events and graphs."""
     with doubles.present() as module:
         yield module
         gc.collect()
         assert (module.memory, module.streams) == ({}, {})
+        if runtime := sys.modules.get("cuda.bindings.runtime"):
+            assert (runtime._events, runtime._graphs) == ({}, {})
 
 
 def plan(**network: Any) -> bytes:
@@ -85,6 +88,27 @@ def test_lent_memory_is_read_where_it_lies_and_comes_back(gpu: ModuleType) -> No
     engine.close()
 
 
+def test_a_part_of_lent_memory_holds_all_of_it(gpu: ModuleType) -> None:
+    """Who kept a channel of it must not see the next picture there."""
+    engine = opened()
+    part = engine.lend()[0, 0]
+    part[...] = 7
+    others = [engine.lend() for _ in range(4)]
+    for each in others:
+        each[...] = 1
+    assert (part == 7).all()
+    del part, others, each
+    engine.close()
+
+
+def test_an_output_that_is_one_number_is_one(gpu: ModuleType) -> None:
+    """It has no dimension, and no batch."""
+    engine = opened("zwei", "eins", scalar=True)
+    assert (engine.batch, engine.outputs[1].shape) == (1, ())
+    assert engine.infer(picture(3))[1] == 3
+    engine.close()
+
+
 def test_lent_memory_outlives_the_engine(gpu: ModuleType) -> None:
     """A frame may still be written while the engine is exchanged for another: its memory goes with the last array."""
     engine = opened()
@@ -123,6 +147,27 @@ def test_without_recordings_it_goes_call_by_call(gpu: ModuleType) -> None:
         np.testing.assert_array_equal(engine.infer(picture(value))[0], picture(2 * value))
     assert gpu.counts["launched"] == 0
     engine.close()
+
+
+def test_a_recording_that_makes_no_graph_is_done_without(gpu: ModuleType) -> None:
+    """It costs memory, which may be short: the network runs all the same, and nothing of it is left."""
+    gpu.broken["graph"] = True
+    engine = opened()
+    for value in (1, 2, 3):
+        np.testing.assert_array_equal(engine.infer(picture(value))[0], picture(2 * value))
+    assert gpu.counts["launched"] == 0
+    engine.close()
+
+
+def test_a_gpu_that_has_failed_is_told_once(gpu: ModuleType) -> None:
+    """Every call fails from then on: the end of the engine must go its way, for the agent has more to put away."""
+    engine = opened()
+    lent = engine.lend()
+    gpu.broken["all"] = True
+    with pytest.raises(ServiceAway, match=r"CUDA failed: .*cudaErrorIllegalAddress"):
+        engine.infer(picture())
+    engine.close()
+    del lent
 
 
 def test_many_runs_leave_nothing_behind(gpu: ModuleType) -> None:

@@ -48,3 +48,11 @@ def test_a_model_that_xnnpack_does_not_run_is_a_warning(backend: str, words: str
     assert (rows[0].state, rows[-1].state) == ("ok", "warning")
     assert "none of 114" in rows[0].seen
     assert words in rows[-1].fix
+
+
+def test_an_engine_of_tensorrt_has_neither_threads_nor_xnnpack() -> None:
+    """The row tells of what there is."""
+    engine = Slow(EngineInfo("tensorrt", "int8", 0, 57, 57))
+    (row, *_) = model.judge(OpenModel(load_bundle(starter_bundle()), engine, 4.0, 0.5))
+    assert "self-test good, tensorrt, 4.0 ms, 57 layers" in row.seen
+    assert "XNNPACK" not in row.seen

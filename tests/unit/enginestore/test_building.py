@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.backends.choice import Choice
+from agent.bundle import load_bundle
 from agent.choosing import Chooser
 from agent.enginestore.building import Builder, Cancelled
-from agent.enginestore.key import Key, Target
+from agent.enginestore.key import Failure, Key, Target, trial_of
 from agent.enginestore.memory import Bounds
 from agent.enginestore.store import EngineStore
 from agent.errors import BadData, CannotCreate, ServiceAway, TryAgain
@@ -66,6 +67,9 @@ class Site:
     def key(self, bundle: Bundle, file: str = "int8.onnx") -> Key:
         return Key(bundle.named(file).sha256, ORIN)
 
+    def failure(self, bundle: Bundle) -> Failure | None:
+        return self.store.failure(self.key(bundle), trial_of(bundle.manifest))
+
     def is_empty(self) -> bool:
         """Tell whether nothing but the lock, notes and timings is there."""
         return not any(path.is_dir() for path in self.store.folder.iterdir())
@@ -95,14 +99,14 @@ def test_a_network_that_tensorrt_refuses_is_named_by_node_and_reason(site: Site,
     gpu("refuse=Abs")
     with pytest.raises(BadData, match=r"node odd \(Abs\)"):
         site.build(bundle)
-    failure = site.store.failure(site.key(bundle))
+    failure = site.failure(bundle)
     assert failure is not None
     assert failure.lasting
     assert "node odd (Abs)" in failure.why
     assert site.is_empty()
     gpu()
     site.build(bundle)
-    assert site.store.failure(site.key(bundle)) is None
+    assert site.failure(bundle) is None
 
 
 def test_a_file_that_is_no_onnx_is_refused(tmp_path: Path, site: Site, gpu) -> None:
@@ -120,12 +124,30 @@ def test_an_engine_that_fails_its_self_test_is_not_kept(tmp_path: Path, site: Si
     assert site.is_empty()
 
 
+def test_what_failed_its_self_test_is_tried_again_with_another_manifest(
+    tmp_path: Path, site: Site, gpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ONNX file need not be what was wrong; nor need it be the agent of another version."""
+    dead = make_bundle(tmp_path / "dead", "int8", networks={"int8": network("Sub", 2)})
+    with pytest.raises(BadData):
+        site.build(dead)
+    assert site.failure(dead) is not None
+    manifest = dead.path / "model.toml"
+    text = manifest.read_text()
+    manifest.write_text(text.replace("255.0, 255.0, 255.0", "1.0, 1.0, 1.0"))
+    assert site.failure(load_bundle(dead.path)) is None
+    manifest.write_text(text)
+    assert site.failure(load_bundle(dead.path)) is not None
+    monkeypatch.setattr("agent.enginestore.key.__version__", "99.0")
+    assert site.failure(dead) is None
+
+
 def test_a_crash_of_tensorrt_is_a_reason(site: Site, bundle: Bundle, gpu) -> None:
     """The agent goes on; the same build is not tried again."""
     gpu("crash=build")
     with pytest.raises(BadData, match=r"the build of int8\.onnx crashed: SIG"):
         site.build(bundle)
-    failure = site.store.failure(site.key(bundle))
+    failure = site.failure(bundle)
     assert failure is not None
     assert failure.lasting
     assert site.is_empty()
@@ -137,7 +159,7 @@ def test_a_build_that_takes_too_much_memory_is_ended_by_us(site: Site, bundle: B
     site.builder = replace(site.builder, bounds=Bounds(350 << 20, 0))
     with pytest.raises(TryAgain, match=r"not enough memory to build int8\.onnx: it took"):
         site.build(bundle)
-    failure = site.store.failure(site.key(bundle))
+    failure = site.failure(bundle)
     assert failure is not None
     assert not failure.lasting
     assert site.is_empty()
@@ -157,7 +179,7 @@ def test_a_gpu_that_can_t_be_reached_is_told(site: Site, bundle: Bundle, gpu) ->
     gpu("", None)
     with pytest.raises(ServiceAway, match="no way to reach the GPU"):
         site.build(bundle)
-    failure = site.store.failure(site.key(bundle))
+    failure = site.failure(bundle)
     assert failure is not None
     assert not failure.lasting
 
@@ -184,7 +206,7 @@ def test_a_full_disk_is_told_and_not_remembered(tmp_path: Path, bundle: Bundle, 
         with pytest.raises(CannotCreate, match="no room for an engine") as caught:
             site.build(bundle)
         assert caught.value.exit_code == 73
-        assert site.store.failure(site.key(bundle)) is None
+        assert site.failure(bundle) is None
         assert site.is_empty()
         (disk / "fill").unlink()
         site.build(bundle)
@@ -211,7 +233,7 @@ def test_a_build_that_is_given_up_leaves_nothing(site: Site, bundle: Bundle, gpu
     assert [type(fault) for fault in outcome] == [Cancelled]
     assert site.is_empty()
     assert children() == []
-    assert site.store.failure(site.key(bundle)) is None
+    assert site.failure(bundle) is None
 
 
 def test_of_two_that_build_at_once_the_second_waits(site: Site, bundle: Bundle, gpu) -> None:

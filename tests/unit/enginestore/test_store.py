@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import logging
 import os
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 
 from agent.enginestore.key import RETRY_S, Failure, Key, Record, Target, due
 from agent.enginestore.memory import bounds_for, headroom, workspace_for
-from agent.enginestore.store import PLAN, RECORD, TIMING, EngineStore
+from agent.enginestore.store import LOCK, PLAN, RECORD, TIMING, EngineStore
+from agent.errors import NotPermitted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,6 +123,16 @@ def test_a_draft_that_is_not_committed_leaves_nothing(store: EngineStore) -> Non
         assert not left.exists()
 
 
+@pytest.mark.parametrize("at_work", [True, False])
+def test_the_draft_of_a_build_that_was_killed_goes_with_the_rest(store: EngineStore, at_work: bool) -> None:
+    """That of a build at work, who holds the lock, stays."""
+    with store.draft() as draft, (store.folder / LOCK).open("w") as lock:
+        if at_work:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        store.collect(ORIN)
+        assert draft.exists() == at_work
+
+
 def test_timings_are_kept_for_their_target_alone(store: EngineStore) -> None:
     """Those of another TensorRT or GPU are another file; `collect` removes them."""
     with store.draft() as draft:
@@ -168,22 +180,51 @@ def test_an_engine_in_use_by_another_process_stays(store: EngineStore) -> None:
 
 def test_a_failure_is_remembered_until_it_is_forgotten(store: EngineStore) -> None:
     """By another store too, as after a restart; a damaged note is none."""
-    store.remember(Failure(key(), "int8.onnx", "no such operator", 0.0, lasting=True))
+    store.remember(key(), "trial", "int8.onnx", "no such operator", lasting=True)
     again = EngineStore(store.folder)
-    failure = again.failure(key())
+    assert again.failure(key(), "another trial") is None
+    failure = again.failure(key(), "trial")
     assert failure is not None
     assert failure.why == "no such operator"
     again.forget(key())
-    assert store.failure(key()) is None
+    assert store.failure(key(), "trial") is None
     again.forget(key())
     (store.folder / f"{key().digest}.failed.json").write_text("{")
-    assert store.failure(key()) is None
+    assert store.failure(key(), "trial") is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_engines_that_belong_to_somebody_else(store: EngineStore) -> None:
+    """What can't be read is not there; what can't be removed is not told as removed."""
+    place = put(store, key())
+    store.timing_cache(ORIN).write_bytes(b"timings")
+    for folder in store.folder.parents:
+        if folder.stat().st_uid == os.getuid() and folder.stat().st_mode & 0o777 == 0o700:
+            folder.chmod(0o711)
+    os.setresuid(65534, 65534, 0)
+    try:
+        assert store.has(key())
+        with pytest.raises(NotPermitted, match="can't remove"):
+            store.collect(ORIN, most_bytes=0)
+        assert store.collect(None) == []
+    finally:
+        os.setresuid(0, 0, 0)
+    assert store.read(key()) == CONTENT
+    for closed in (place, store.folder):
+        closed.chmod(0o700)
+        os.setresuid(65534, 65534, 0)
+        try:
+            assert not store.has(key())
+            assert store.read(key()) is None
+            assert store.failure(key(), "trial") is None
+        finally:
+            os.setresuid(0, 0, 0)
 
 
 @given(st.floats(0, 4e9), st.floats(-1e9, 1e9), st.booleans())
 def test_only_a_want_is_worth_another_try(when_s: float, later_s: float, lasting: bool) -> None:
     """A day later, or when the clock has jumped; what TensorRT refuses never."""
-    failure = Failure(key(), "int8.onnx", "memory", when_s, lasting)
+    failure = Failure(key(), "trial", "int8.onnx", "memory", when_s, lasting)
     apart_s = abs((when_s + later_s) - when_s)
     assert due(failure, when_s + later_s) == (not lasting and apart_s >= RETRY_S)
 

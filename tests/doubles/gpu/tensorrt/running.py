@@ -83,8 +83,8 @@ class IExecutionContext:
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         if name == self._input:
             return self._shape
-        first, *rest = self._engine.get_tensor_shape(name)
-        return (self._shape[0] if first < 0 else first, *rest)
+        shape = self._engine.get_tensor_shape(name)
+        return (self._shape[0], *shape[1:]) if shape and shape[0] < 0 else shape
 
     def set_tensor_address(self, name: str, memory: int) -> bool:
         if name not in self._engine._tensors:

@@ -20,6 +20,7 @@ class cudaError_t(enum.IntEnum):
     cudaErrorMemoryAllocation = 2
     cudaErrorInsufficientDriver = 35
     cudaErrorInvalidResourceHandle = 400
+    cudaErrorIllegalAddress = 700
     cudaErrorStreamCaptureInvalidated = 901
 
 
@@ -41,6 +42,13 @@ _events: dict[int, int] = {}
 _numbers = itertools.count(0x9000)
 
 
+def _ended(thing: object) -> cudaError_t:
+    """Return what the end of `thing` gives, None for one that is none; a GPU that has failed says so each time."""
+    if gpu.broken["all"]:
+        return cudaError_t.cudaErrorIllegalAddress
+    return _HANDLE if thing is None else _OK
+
+
 def cudaDeviceGetAttribute(attr: cudaDeviceAttr, device: int) -> tuple[Any, ...]:
     return _OK, gpu.SM[attr == cudaDeviceAttr.cudaDevAttrComputeCapabilityMinor]
 
@@ -50,7 +58,7 @@ def cudaStreamCreateWithFlags(flags: int) -> tuple[Any, ...]:
 
 
 def cudaStreamDestroy(stream: int) -> tuple[Any, ...]:
-    return (_OK if gpu.streams.pop(stream, None) is not None else _HANDLE,)
+    return (_ended(gpu.streams.pop(stream, None)),)
 
 
 def cudaEventCreateWithFlags(flags: int) -> tuple[Any, ...]:
@@ -70,11 +78,11 @@ def cudaEventSynchronize(event: int) -> tuple[Any, ...]:
     if event not in _events:
         return (_HANDLE,)
     gpu.wait(_events[event])
-    return (_OK,)
+    return (cudaError_t.cudaErrorIllegalAddress if gpu.broken["all"] else _OK,)
 
 
 def cudaEventDestroy(event: int) -> tuple[Any, ...]:
-    return (_OK if _events.pop(event, None) is not None else _HANDLE,)
+    return (_ended(_events.pop(event, None)),)
 
 
 def cudaHostAlloc(size: int, flags: int) -> tuple[Any, ...]:
@@ -89,7 +97,7 @@ def cudaHostGetDevicePointer(pHost: int, flags: int) -> tuple[Any, ...]:
 
 
 def cudaFreeHost(ptr: int) -> tuple[Any, ...]:
-    return (_OK if gpu.free(ptr) else cudaError_t.cudaErrorInvalidValue,)
+    return (_ended(gpu.free(ptr) or None),)
 
 
 def cudaStreamBeginCapture(stream: int, mode: Any) -> tuple[Any, ...]:
@@ -109,6 +117,8 @@ def cudaStreamEndCapture(stream: int) -> tuple[Any, ...]:
 
 
 def cudaGraphInstantiate(graph: int, flags: int) -> tuple[Any, ...]:
+    if gpu.broken["graph"]:
+        return cudaError_t.cudaErrorMemoryAllocation, None
     number = next(_numbers)
     _graphs[number] = _graphs[graph]
     return _OK, number
@@ -127,7 +137,7 @@ def cudaGraphDestroy(graph: int) -> tuple[Any, ...]:
 
 
 def cudaGraphExecDestroy(graphExec: int) -> tuple[Any, ...]:
-    return (_OK if _graphs.pop(graphExec, None) is not None else _HANDLE,)
+    return (_ended(_graphs.pop(graphExec, None)),)
 
 
 def cudaGetLastError() -> tuple[Any, ...]:
