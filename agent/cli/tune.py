@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--model", type=FILE, metavar="BUNDLE", help="Model bundle; default: the starter (person).")
+@click.option(
+    "--model", type=FILE, metavar="BUNDLE", help="Model bundle; default: the starter (80 labels of COCO)."
+)
 @click.option(
     "--config", type=FILE, envvar="EDGE_AGENT_CONFIG", metavar="FILE", help="For the agent of this file."
 )
