@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 @click.option(
     "--source", metavar="FILE", help="Video to measure with; default: the sample clip as 1080p H.264."
 )
-@click.option("--model", type=FILE, metavar="BUNDLE", help="Model bundle; default: the starter (person).")
+@click.option(
+    "--model", type=FILE, metavar="BUNDLE", help="Model bundle; default: the starter (80 labels of COCO)."
+)
 @click.option(
     "--cameras",
     type=click.IntRange(1, 64),

@@ -43,7 +43,9 @@ _WITH_SOURCE = ("model", "broker", "camera", "sample", "device", "topic_root", "
     help="Default: /etc/edge-agent/config.toml.",
 )
 @click.option("--source", metavar="URL", help="Check this one camera, with the options below, and no file.")
-@click.option("--model", type=FILE, metavar="BUNDLE", help="Model bundle; default: the starter (person).")
+@click.option(
+    "--model", type=FILE, metavar="BUNDLE", help="Model bundle; default: the starter (80 labels of COCO)."
+)
 @click.option("--broker", metavar="URL", help="mqtt://[user:password@]host[:port], mqtts:// for TLS.")
 @click.option("--camera", default="camera", show_default=True, help="Name of the camera.")
 @click.option("--sample", metavar="MODE", default="interval:1", show_default=True, help="As for `run`.")

@@ -61,7 +61,7 @@ def show(path: Path) -> None:
     defaults: dict[str, Callable[[], object]] = {
         "device": default_device,
         "state_dir": default_state_dir,
-        "model": lambda: "the starter (person)",
+        "model": lambda: "the starter (80 labels of COCO)",
     }
     missing = [f"# {key}: {default()}\n" for key, default in defaults.items() if getattr(found, key) is None]
     click.echo("".join(missing) + effective(found, credentials=_credentials()), nl=False)

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 @click.option(
     "--source", metavar="URL", help="Watch this alone: a file, rtsp://, http://, v4l2:/dev/video0 ..."
 )
-@click.option("--model", type=FILE, metavar="BUNDLE", help="Model bundle; default: the starter (person).")
+@click.option(
+    "--model", type=FILE, metavar="BUNDLE", help="Model bundle; default: the starter (80 labels of COCO)."
+)
 @click.option("--broker", metavar="URL", help="mqtt://[user:password@]host[:port], mqtts:// for TLS.")
 @click.option(
     "--sink", metavar="FILE", help="Write events to a JSONL file instead; '-' (default): standard output."

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from agent.capture import Pace
     from agent.demo.broker import Broker, BrokerKind
 
-_NEXT = "run --source rtsp://user:password@camera/stream --broker mqtt://broker"
+_NEXT = "run --source rtsp://user:password@camera/stream --broker mqtt://broker --label person"
+_LABELS = ("person",)
+"""What the sample clip is about, of the 80 labels of the starter."""
 
 
 def run_demo(
@@ -48,6 +50,7 @@ def run_demo(
     Leaves in `out` events.jsonl (the payloads as received) and contact-sheet.png (each event's best frame).
     All children are ended before it returns or raises. Raises AgentError.
     """
+    labels = _LABELS if clip is None and model is None else ()
     clip, model = clip or sample_clip(), model or starter_bundle()
     console = console or Console(highlight=False)
     drawing = _opencv_fault()
@@ -60,6 +63,7 @@ def run_demo(
         console.print(f"{clip.name}, {duration_s:.0f} s -> {model.name} -> {server.name} -> a subscriber\n")
         detections = folder / "detections.jsonl"
         command = agent_command(clip, model, server, pace=pace, state=folder, detections=detections)
+        command += [word for label in labels for word in ("--label", label)]
         view = View(console, duration_s=duration_s, realtime=pace == "realtime")
         with view.bar:
             seen, code, error = play(command, server, view, record)

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from agent.bundle import load_bundle
-from agent.starter import starter_bundle
+from agent.starter import PEOPLE, shipped_bundle
 from agent.trial import try_out
 from tests import doubles
 from tests.patience import HANGS_S
@@ -63,7 +63,7 @@ def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
 
 
 def onnx_artifacts() -> list[Artifact]:
-    return [each for each in load_bundle(starter_bundle()).manifest.artifact if each.format == "onnx"]
+    return [each for each in load_bundle(shipped_bundle(PEOPLE)).manifest.artifact if each.format == "onnx"]
 
 
 def opened(bundle: Bundle, artifact: Artifact) -> TensorRTEngine:
@@ -76,7 +76,7 @@ def opened(bundle: Bundle, artifact: Artifact) -> TensorRTEngine:
 @pytest.mark.parametrize("artifact", onnx_artifacts(), ids=lambda artifact: artifact.precision)
 def test_outputs_are_golden(machine: Machine, artifact: Artifact) -> None:
     """FP16 and INT8 give what the float network gave where the bundle was built, as far as their precision goes."""
-    bundle = load_bundle(starter_bundle()).choose(artifact)
+    bundle = load_bundle(shipped_bundle(PEOPLE)).choose(artifact)
     engine = opened(bundle, artifact)
     try_out(bundle, engine)
     engine.close()
@@ -85,7 +85,7 @@ def test_outputs_are_golden(machine: Machine, artifact: Artifact) -> None:
 @pytest.mark.parametrize("artifact", onnx_artifacts(), ids=lambda artifact: artifact.precision)
 def test_many_runs_do_not_grow(machine: Machine, artifact: Artifact, record_property: Any) -> None:
     """10,000 runs, from lent memory and from the caller's; the latency is told (`--junit-xml`), not judged."""
-    engine = opened(load_bundle(starter_bundle()), artifact)
+    engine = opened(load_bundle(shipped_bundle(PEOPLE)), artifact)
     picture = np.random.default_rng(0).random(engine.input.shape, np.float32)
     first = engine.infer(picture)
     took_s = []

@@ -15,7 +15,7 @@ import pytest
 
 from agent.bundle import load_bundle
 from agent.capture import open_source
-from agent.starter import starter_bundle
+from agent.starter import PEOPLE, shipped_bundle
 from calibration.corruptions import CORRUPTIONS, corrupt, picture_of, pixels_of
 from calibration.inference import open_runner
 from calibration.matching import match
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"
-STARTER = starter_bundle()
+BUNDLE = shipped_bundle(PEOPLE)
 SAMPLE = ROOT / "tests" / "data" / "sample" / "sample.mp4"
 FRAMES, STEP = 200, 8
 
@@ -50,10 +50,10 @@ def edge_calibrate(*args: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_starter_on_the_sample_clip(tmp_path: Path) -> None:
+def test_people_on_the_sample_clip(tmp_path: Path) -> None:
     """Without labels, on a clip: a JSON document, and the page."""
     done = edge_calibrate(
-        "robustness", STARTER, "--clips", SAMPLE, "--count", 2, "--json", "--out", tmp_path / "out"
+        "robustness", BUNDLE, "--clips", SAMPLE, "--count", 2, "--json", "--out", tmp_path / "out"
     )
     assert done.returncode == 0, done.stderr
     outcome = json.loads(done.stdout)
@@ -77,10 +77,10 @@ def test_bundle_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 @needs_data
 @pytest.mark.long
 def test_int8_suffers_no_more_than_float_with_labels(tmp_path: Path) -> None:
-    """The starter on labelled stills: mAP falls with severity, and INT8 loses under three points in the mean."""
+    """For people on labelled stills: mAP falls with severity, and INT8 loses under three points in the mean."""
     images = DATA / "images"
     done = edge_calibrate(
-        "robustness", STARTER, "--clips", images / "coco_val64", "--labels", images / "coco_val64.json", "--json"
+        "robustness", BUNDLE, "--clips", images / "coco_val64", "--labels", images / "coco_val64.json", "--json"
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     outcome = json.loads(done.stdout)
@@ -95,7 +95,7 @@ def test_int8_suffers_no_more_than_float_with_labels(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_dark_and_blur_are_like_clips_that_were_spoiled_so() -> None:
     """On the first 200 frames of PETS: AP50 under "dark" 3 is near pets_night's, "blur" 2 and 3 enclose pets_blur's."""
-    bundle = load_bundle(STARTER)
+    bundle = load_bundle(BUNDLE)
     runner = open_runner(bundle, bundle.artifact())
     clean = frames(DATA / "video" / "vtest_pets09_s2l1.avi")
     drift = DATA / "video" / "drift"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from agent.starter import sample_clip, starter_bundle
+from agent.starter import PEOPLE, sample_clip, shipped_bundle
 from tests import doubles
 from tests.patience import HANGS_S
 from tests.unit.hardware.boards import TREES
@@ -61,16 +61,16 @@ class Jetson:
 
 
 def bundle_of(folder: Path, *kept: str) -> Path:
-    """Write the starter with only the artifacts whose precision and format are `kept`, as `fp16 onnx`."""
+    """Write the network for people with only the artifacts whose precision and format are `kept`, as `fp16 onnx`."""
     folder.mkdir()
-    starter = starter_bundle()
-    head, *artifacts = (starter / "model.toml").read_text().split("[[artifact]]")
+    shipped = shipped_bundle(PEOPLE)
+    head, *artifacts = (shipped / "model.toml").read_text().split("[[artifact]]")
     tail = "[accuracy]" + artifacts[-1].partition("[accuracy]")[2]
     bodies = [body.partition("[accuracy]")[0] for body in artifacts]
     taken = [b for b in bodies if any(f'"{p}"' in b and f'"{f}"' in b for p, f in map(str.split, kept))]
     text = head + "".join(f"[[artifact]]{body}" for body in taken)
     (folder / "model.toml").write_text(text if "[accuracy]" in head else text + tail)
-    for file in starter.iterdir():
+    for file in shipped.iterdir():
         if file.name != "model.toml":
             (folder / file.name).write_bytes(file.read_bytes())
     return folder

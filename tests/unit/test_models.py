@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from agent.bundle import load_bundle, parse_manifest
 from agent.cli import cli
 from agent.errors import BadData
-from agent.starter import SHIPPED, starter_bundle
+from agent.starter import PEOPLE, SHIPPED, STARTER
 from calibration.record import REPORT, parse_report
 
 ROOT = Path(__file__).parents[2]
@@ -21,17 +21,22 @@ KNOWN = sorted(MODELS.glob("known/*.toml"))
 ARTIFACTS = [(path, artifact) for path in KNOWN for artifact in parse_manifest(path.read_bytes()).artifact]
 
 
-def test_the_starter_is_whole():
-    """Every sha256 fits; it has INT8 for LiteRT and TensorRT, a float network, a report and a licence."""
-    bundle = load_bundle(starter_bundle())
-    assert bundle.labels == ("person",)
-    assert bundle.anchors is not None
-    assert bundle.anchors.shape == (1917, 4)
+@pytest.mark.parametrize(
+    ("name", "labels", "onnx"),
+    [(STARTER, 80, {"fp16"}), (PEOPLE, 1, {"fp16", "int8"})],
+    ids=[STARTER, PEOPLE],
+)
+def test_shipped_models_are_whole(name, labels, onnx):
+    """Every sha256 fits; INT8 for LiteRT, FP16 for TensorRT, INT8 too where it agrees; a report and a licence."""
+    bundle = load_bundle(MODELS / name)
+    assert len(bundle.labels) == labels
+    assert bundle.labels[0] == "person"
     assert bundle.artifact().precision == "int8"
     artifacts = bundle.manifest.artifact
     kinds = {(artifact.format, artifact.precision) for artifact in artifacts}
-    assert kinds == {("tflite", "int8"), ("onnx", "fp16"), ("onnx", "int8")}
+    assert kinds == {("tflite", "int8")} | {("onnx", precision) for precision in onnx}
     assert all(bundle.manifest.measured(artifact) for artifact in artifacts)
+    assert all(artifact.value is not None and artifact.value >= 0.95 for artifact in artifacts)
     report = parse_report((bundle.path / REPORT).read_bytes())
     assert {artifact.sha256 for artifact in artifacts} <= {artifact.sha256 for artifact in report.artifacts}
     assert "MIT License" in (bundle.path / "LICENSE").read_text()

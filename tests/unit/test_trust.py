@@ -15,7 +15,7 @@ from agent.config import ModelsConfig
 from agent.config.load import load_config
 from agent.engines import Engines
 from agent.errors import AgentError, BadConfig, BadData, InputMissing
-from agent.starter import STARTER, starter_bundle
+from agent.starter import PEOPLE, shipped_bundle
 from calibration.keys import new_key, public_key_file
 from calibration.signing import sign, sign_bundle
 
@@ -29,8 +29,8 @@ AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 def path(tmp_path: Path) -> Path:
     """Return a copy of the starter under another name: nobody has pinned it."""
     bundle = tmp_path / "mine"
-    shutil.copytree(starter_bundle(), bundle)
-    change(bundle, f'name = "{STARTER}"', 'name = "mine"')
+    shutil.copytree(shipped_bundle(PEOPLE), bundle)
+    change(bundle, f'name = "{PEOPLE}"', 'name = "mine"')
     return bundle
 
 
@@ -57,9 +57,9 @@ def doubts(bundle: Path, trust: Trust = NOBODY) -> list[str]:
 
 def test_what_is_shipped_needs_no_signature(tmp_path: Path) -> None:
     """The starter, and a copy of it anywhere, run even where a signature is required; another file does not."""
-    assert load_bundle(starter_bundle(), REQUIRED).origin.kind == "shipped"
+    assert load_bundle(shipped_bundle(PEOPLE), REQUIRED).origin.kind == "shipped"
     copy = tmp_path / "copy"
-    shutil.copytree(starter_bundle(), copy)
+    shutil.copytree(shipped_bundle(PEOPLE), copy)
     assert load_bundle(copy, REQUIRED).origin.kind == "shipped"
     weights = copy / load_bundle(copy).artifact().file
     weights.write_bytes(bytes(weights.stat().st_size))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from agent.errors import CannotCreate
-from agent.starter import starter_bundle
+from agent.starter import PEOPLE, shipped_bundle
 from calibration.building.draft import read_draft
 from calibration.building.scoring import measured_by
 from calibration.building.workfolder import SCRATCH, WorkFolder
@@ -17,7 +17,7 @@ from calibration.environments import Environment
 from calibration.quantize.store import read_arrays, write_arrays
 from calibration.quantize.variants import Workshop
 
-STARTER = starter_bundle()
+SHIPPED = shipped_bundle(PEOPLE)
 
 
 def test_a_second_build_is_kept_out(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_what_a_killed_build_left_is_cleared_away(tmp_path: Path) -> None:
 def test_other_anchors_are_another_measure(tmp_path: Path) -> None:
     """Also where the manifest does not say their sha256."""
     folder = tmp_path / "draft"
-    shutil.copytree(STARTER, folder)
+    shutil.copytree(SHIPPED, folder)
     text = (folder / "model.toml").read_text().splitlines()
     (folder / "model.toml").write_text("\n".join(x for x in text if not x.startswith("anchors_sha256")))
     before = measured_by(read_draft(folder / "model.toml", size=None, floor=None))

@@ -32,7 +32,7 @@ def test_the_starter_is_good_and_timed(camera) -> None:
         assert opened.infer_ms > 0
         assert opened.cpu_ms > 0
         fits = camera(detect=Detect(labels=("person",)))
-        wrong = camera(name="gate", detect=Detect(labels=("dog",)))
+        wrong = camera(name="gate", detect=Detect(labels=("unicorn",)))
         assert [row.what for row in model.settings(opened, [fits, wrong])] == ["camera gate settings"]
     finally:
         opened.engine.close()
