@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.starter import sample_clip, starter_bundle
+from agent.starter import PEOPLE, sample_clip, shipped_bundle
 from tests.patience import HANGS_S
 
 ROOT = Path(__file__).parents[2]
@@ -155,8 +155,8 @@ def test_an_unknown_scheme(tmp_path: Path) -> None:
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    """Return a copy of the starter that a test may spoil."""
-    return Path(shutil.copytree(starter_bundle(), tmp_path / "bundle"))
+    """Return a copy of the network for people that a test may spoil."""
+    return Path(shutil.copytree(shipped_bundle(PEOPLE), tmp_path / "bundle"))
 
 
 def _replace_model(bundle: Path, content: bytes, name: str = "int8.tflite") -> None:

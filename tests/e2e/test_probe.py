@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from agent.starter import STARTER, starter_bundle
+from agent.starter import PEOPLE, STARTER, shipped_bundle, starter_bundle
 from tests.patience import HANGS_S
 from tests.unit.hardware.boards import TREES
 
@@ -58,7 +58,8 @@ def test_every_board_has_a_table_that_fits_80_columns(tree: str, tmp_path: Path)
 
 def test_on_a_jetson_tensorrt_runs_int8(tmp_path: Path) -> None:
     """Of the Q/DQ file; FP16 is what comes next, the processor after that."""
-    plan = report("--root", TREES["orin-nano"].build(tmp_path))["plan"]
+    model = ("--model", shipped_bundle(PEOPLE))
+    plan = report("--root", TREES["orin-nano"].build(tmp_path), *model)["plan"]
     assert (plan["backend"], plan["artifact"], plan["precision"]) == ("tensorrt", "int8-qdq.onnx", "int8")
     told = [(each["backend"], each["artifact"], each["reason"]) for each in plan["rejected"]]
     assert ("tensorrt", "fp16.onnx", "int8 comes first") in told
