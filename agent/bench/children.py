@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agent.bench.meter import peak_rss_mb
 from agent.errors import AgentError, IOFault
+from agent.ownprogram import command_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +31,7 @@ class Start(NamedTuple):
 
 def ask(module: str, question: str, *, limit_s: float) -> bytes:
     """Run `python -m MODULE QUESTION` and return what it printed. Raises IOFault with its last words."""
-    command = [sys.executable, "-m", module, question]
+    command = command_of(module, question)
     try:
         done = subprocess.run(command, capture_output=True, timeout=limit_s, check=False)  # noqa: S603 - ourselves
     except subprocess.TimeoutExpired as error:
@@ -60,7 +61,7 @@ def start_agent(clip: Path, model: Path, *, threads: int, stay_s: float) -> Star
         with said.open("wb") as stderr:
             begin_s = time.monotonic()
             child = subprocess.Popen(  # noqa: S603 - ourselves
-                [sys.executable, "-m", "agent.bench.first", str(told), *run],
+                command_of("agent.bench.first", str(told), *run),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,

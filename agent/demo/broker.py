@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from agent.errors import InputMissing, ServiceAway
+from agent.ownprogram import command_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,7 +113,7 @@ def _mosquitto_command(program: str, port: int, folder: Path) -> list[str]:
 
 
 def _amqtt_command(port: int) -> list[str]:
-    return [sys.executable, "-m", "agent.demo.broker", str(port)]
+    return command_of("agent.demo.broker", str(port))
 
 
 def _free_port() -> int:
