@@ -90,29 +90,29 @@ def test_what_runs_goes_on_when_nothing_can_be_built(
     assert Chooser.here(tmp_path / "state").wanted(bundle) is None
 
 
-def test_a_room_that_is_left_meanwhile_gets_nothing(tmp_path: Path, gpu: Any) -> None:
-    """The engine is kept for the next time, and closed."""
-    gpu("step_s=0.2")
-    bundle = make_bundle(tmp_path / "tiny", "int8")
-    room, chooser = Room(bundle), Chooser.here(tmp_path / "state")
+def begun(tmp_path: Path, gpu: Any, step_s: float) -> tuple[Room, Chooser, Improver]:
+    """Return all three while a build of 8 steps goes on."""
+    gpu(f"step_s={step_s}")
+    room, chooser = Room(make_bundle(tmp_path / "tiny", "int8")), Chooser.here(tmp_path / "state")
     improver = Improver(chooser)
     improver.look_after(room)
     wait_for(lambda: improver.building(room), HANGS_S, "the build to begin")
+    return room, chooser, improver
+
+
+def test_a_room_that_is_left_meanwhile_gets_nothing(tmp_path: Path, gpu: Any) -> None:
+    """The engine is kept for the next time."""
+    room, chooser, improver = begun(tmp_path, gpu, 0.2)
     improver.leave(room)
-    wait_for(lambda: chooser.now(bundle), HANGS_S, "the build to end")
+    wait_for(lambda: chooser.now(room.bundle), HANGS_S, "the build to end")
     improver.close()
     assert not room.changed.is_set()
 
 
 def test_an_end_does_not_wait_for_a_build(tmp_path: Path, gpu: Any) -> None:
     """It is given up, without a failure."""
-    gpu("step_s=60")
-    bundle = make_bundle(tmp_path / "tiny", "int8")
-    room, chooser = Room(bundle), Chooser.here(tmp_path / "state")
-    improver = Improver(chooser)
-    improver.look_after(room)
-    wait_for(lambda: improver.building(room), HANGS_S, "the build to begin")
+    room, chooser, improver = begun(tmp_path, gpu, 60)
     improver.close()
     wait_for(lambda: not list(chooser.store.folder.glob("*.part")), HANGS_S, "the build to end")
     assert not room.changed.is_set()
-    assert chooser.failures(bundle) == ()
+    assert Chooser.here(tmp_path / "state").failures(room.bundle) == ()
