@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Case:
-    """A model: its manifest in models/known and its file, or a shipped bundle; the bare figure or None, and the floor."""
+    """A model: its manifest in models/known and its file, or a shipped bundle; bare figure and floor."""
 
     manifest: str
     artifact: str | None
