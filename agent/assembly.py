@@ -12,7 +12,8 @@ from agent.bundle import NOBODY, load_bundle
 from agent.decode import make_decoder
 from agent.errors import AgentError, BadConfig, BadData
 from agent.events import EventMachine
-from agent.pipeline import Pipeline
+from agent.opening import open_choice
+from agent.pipeline import ModelSide, Pipeline
 from agent.preprocess import Preprocessor
 from agent.tracker import Tracker, options_for
 from agent.trial import try_out
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from agent.bundle import Bundle, Trust
     from agent.choosing import Chooser
     from agent.config import Detect
-    from agent.decode import Decoder
 
 log = logging.getLogger(__name__)
 
@@ -53,16 +53,6 @@ def open_model(
     return _tried(bundle, open_engine(file, precision=precision, threads=threads, sha256=artifact.sha256))
 
 
-def open_choice(bundle: Bundle, choice: Choice, state_dir: Path) -> Engine:
-    """Open an engine as `choice` says, untried; one of TensorRT is built first. Raises AgentError, Cancelled."""
-    from agent.choosing import Chooser
-
-    chooser = Chooser.here(state_dir, threads=choice.threads)
-    if choice.backend == "tensorrt":
-        chooser.build(bundle, choice)
-    return chooser.open(bundle, choice)[1]
-
-
 def open_tried(bundle: Bundle, choice: Choice, chooser: Chooser) -> tuple[Bundle, Engine]:
     """Open an engine as `choice` says and try it out; return it with the bundle that names the artifact at work.
 
@@ -70,7 +60,7 @@ def open_tried(bundle: Bundle, choice: Choice, chooser: Chooser) -> tuple[Bundle
     """
     named = bundle.choose(bundle.named(choice.artifact))
     named.check_floor(named.artifact())
-    return _tried(*chooser.open(bundle, choice))
+    return _tried(*open_choice(bundle, choice, chooser))
 
 
 def _ready(bundle: Bundle, chooser: Chooser) -> Choice | None:
@@ -82,12 +72,12 @@ def _ready(bundle: Bundle, chooser: Chooser) -> Choice | None:
     while (choice := chooser.now(bundle)) is None and (wanted := chooser.wanted(bundle)) is not None:
         log.info("%s: nothing else can run here: its engine is built first", bundle.manifest.name)
         try:
-            chooser.build(bundle, wanted)
+            chooser.engines.build(bundle, wanted)
         except AgentError as fault:
             log.error("%s", fault)
             failed = fault
             if not isinstance(fault, BadData):  # a want: the next start, which has nothing else, tries again
-                chooser.store.forget(chooser.key(bundle.named(wanted.artifact)))
+                chooser.engines.forget(bundle, wanted)
     if choice is None and failed is None and (known := chooser.failures(bundle)):
         fix = "`edge-agent engine build` tries again"
         raise BadData(f"nothing here can run {bundle.manifest.name}", seen="; ".join(known), fix=fix)
@@ -105,7 +95,7 @@ def _open_ready(bundle: Bundle, choice: Choice, chooser: Chooser) -> tuple[Bundl
             raise
         log.warning("engine of %s: %s", choice.artifact, fault)
         if chooser.now(bundle) == choice:  # it is not damaged: another would fail as well
-            chooser.give_up(bundle, choice, fault)
+            chooser.engines.give_up(bundle, choice, str(fault))
         if (following := _ready(bundle, chooser)) is None:
             raise
     return _open_ready(bundle, following, chooser)
@@ -120,11 +110,28 @@ def _tried(bundle: Bundle, engine: Engine) -> tuple[Bundle, Engine]:
     return bundle, engine
 
 
-def ends(bundle: Bundle, engine: Engine, min_score: float) -> tuple[Preprocessor, Decoder]:
-    """Return what of a chain depends on the engine. Raises BadData when that is not what the manifest says."""
+def model_side(
+    bundle: Bundle, engine: Engine, detect: Detect, *, camera: str, min_score: float = 1.0
+) -> ModelSide:
+    """Return what `camera` needs around `engine`, with detections down to `min_score`, or tracking needs.
+
+    Raises BadData when the model is not what its manifest says, BadConfig for labels that it does not have.
+    """
+    _check_labels(detect, bundle, camera)
+    manifest = bundle.manifest
+    threshold = manifest.decoder.score_threshold
+    tracking = options_for(detect, threshold)
+    min_score = min(min_score, tracking.low_score)
     lend = engine.lend if isinstance(engine, BatchEngine) else None
-    preprocess = Preprocessor(bundle.manifest.input, engine.input, layout=bundle.artifact().layout, lend=lend)
-    return preprocess, make_decoder(bundle, engine.outputs, min_score=min_score)
+    return ModelSide(
+        preprocess=Preprocessor(manifest.input, engine.input, layout=bundle.artifact().layout, lend=lend),
+        decoder=make_decoder(bundle, engine.outputs, min_score=min_score),
+        min_score=min_score,
+        labels=bundle.labels,
+        threshold=threshold,
+        tracking=tracking,
+        moves=manifest.task != "classify",
+    )
 
 
 def build_pipeline(
@@ -136,28 +143,19 @@ def build_pipeline(
     min_score: float = 1.0,
     event_prefix: str = "event",
 ) -> Pipeline:
-    """Return the chain of `camera` around `engine`, with detections down to `min_score`, or tracking needs.
-
-    Raises BadData when the model is not what its manifest says, BadConfig for labels that it does not have.
-    """
-    _check_labels(detect, bundle, camera)
-    manifest = bundle.manifest
-    tracking = options_for(detect, manifest.decoder.score_threshold)
+    """Return the chain of `camera` around `engine`. Raises as `model_side` does."""
+    side = model_side(bundle, engine, detect, camera=camera, min_score=min_score)
     numbers = iter(range(1, sys.maxsize))
-    min_score = min(min_score, tracking.low_score)
-    preprocess, decoder = ends(bundle, engine, min_score)
     return Pipeline(
-        preprocess=preprocess,
-        decoder=decoder,
-        min_score=min_score,
-        tracker=Tracker(tracking),
+        side=side,
+        tracker=Tracker(side.tracking),
         events=EventMachine(
             detect,
             camera=camera,
-            labels=bundle.labels,
-            default_threshold=manifest.decoder.score_threshold,
+            labels=side.labels,
+            default_threshold=side.threshold,
             new_event_id=lambda: f"{event_prefix}-{next(numbers)}",
-            moves=manifest.task != "classify",
+            moves=side.moves,
         ),
         keep=Masks(detect.masks).keep if detect.masks else None,
     )

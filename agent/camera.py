@@ -7,9 +7,13 @@ import random
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from agent import clock, wire
+from agent.assembly import model_side
 from agent.backoff import Backoff
 from agent.camerahealth import HealthMachine
 from agent.capture import StreamOptions, make_source
@@ -28,11 +32,12 @@ if TYPE_CHECKING:
     from agent.camerahealth import CameraHealth
     from agent.capture import FrameSource, Pace
     from agent.config import CameraConfig
-    from agent.engines import EngineRoom
+    from agent.engineroom import EngineRoom
     from agent.errors import AgentError
     from agent.histogram import Distribution
     from agent.outlet import Outlet
     from agent.pipeline import Result
+    from agent.recent import Percentiles
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +94,7 @@ class Camera:
         recorders: Sequence[Callable[[Result], None]],
     ) -> None:
         self.config, self._room, self._pace = config, room, options.pace
-        self._retries = options.retry
+        self._retries, self._budget = options.retry, options.budget
         sampling = config.sampling or Sampling()
         self._mailbox = Mailbox(room.bell, blocking=options.pace == "fastest")
         self.beat = Beat()
@@ -102,12 +107,9 @@ class Camera:
             self._mailbox,
             retry=retry if options.retry else None,
         )
-        pipeline = room.pipeline(
-            config.detect or Detect(),
-            camera=config.name,
-            min_score=options.min_score,
-            event_prefix=event_prefix,
-        )
+        detect, floor = config.detect or Detect(), options.min_score
+        self._fit = partial(model_side, detect=detect, camera=config.name, min_score=floor)
+        pipeline = room.pipeline(detect, camera=config.name, min_score=floor, event_prefix=event_prefix)
         reporter = EventReporter(
             outlet,
             camera=config.name,
@@ -154,6 +156,10 @@ class Camera:
         """How old frames were when they were decided on."""
         return self._stages.age.read()
 
+    def recent_age(self, now_s: float) -> Percentiles | None:
+        """How old they were in the minute until `now_s`."""
+        return self._stages.recent_age.read(now_s)
+
     @property
     def failures(self) -> int:
         """How often its source failed or lost its connection."""
@@ -170,9 +176,15 @@ class Camera:
                 fault = error
             ended(Ended(self, fault))
 
-        self._lane = self._room.add(self._mailbox, self._stages)
+        self._lane = self._room.add(self._mailbox, self._stages, self._fit)
         self._thread = threading.Thread(target=capture, name=f"capture {self.config.name}", daemon=True)
         self._thread.start()
+
+    def sample(self, sampling: Sampling) -> None:
+        """Go on with another sampling from the next frame on."""
+        self.config = msgspec.structs.replace(self.config, sampling=sampling)
+        self._meter = RateMeter(sampling, budget=self._budget)
+        self._capture.sampler = make_sampler(sampling, self._budget)
 
     def tick(self, now_s: float) -> None:
         """Move its state on, about once a second; a camera that can't be trusted for long loses its open events."""

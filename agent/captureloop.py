@@ -39,7 +39,7 @@ class Capture:
 
     With `retry` a source that fails is told once and made anew, for ever; without it the fault ends `run`.
     Frames of a live source are left out, and counted, while the last picture looked at has a flaw, when
-    they are damaged, and while `trusted` is False.
+    they are damaged, and while `trusted` is False. `sampler` may be another one between frames.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Capture:
         retry: Backoff | None = None,
     ) -> None:
         self._name, self._new_source, self._retry = name, new_source, retry
-        self._sampler = sampler
+        self.sampler = sampler
         self._mailbox = mailbox
         self._lock = threading.Lock()
         self._source: FrameSource | None = None
@@ -155,7 +155,7 @@ class Capture:
             for frame in source.frames():
                 if source.live and not self._believes(frame):
                     self.suppressed += 1
-                elif self._sampler.keep(frame.time_s, partial(luma_of, frame.picture)):
+                elif self.sampler.keep(frame.time_s, partial(luma_of, frame.picture)):
                     self._mailbox.put(frame)
                 else:
                     self.not_sampled += 1

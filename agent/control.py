@@ -9,11 +9,11 @@ import socket
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from agent.errors import CannotCreate, NotPermitted, ServiceAway, TryAgain
+from agent.errors import AgentError, CannotCreate, NotPermitted, ServiceAway, TryAgain, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -27,28 +27,47 @@ MAX_REQUEST_BYTES = 4096
 MAX_ANSWER_BYTES = 1 << 20
 _MODE = 0o660
 _TALK_S = 2.0
-"""For one client, from its first byte to our last."""
+"""For a client to ask, and again to take the answer."""
 _CLIENTS = 16
 """So many are served at the same time."""
-_PATIENCE_S = 5.0
+PATIENCE_S = 5.0
+"""For what is answered at once."""
 _REST_S = 1.0
 _BACKLOG = 8
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a client sends: {"op": "status"}."""
+    """What a client sends: {"op": "status"}; `args` are those of the operation."""
 
     op: str
+    args: dict[str, Any] = {}
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Why there is no answer, and the exit code that goes with it."""
+
+    error: str
+    exit_code: int = 70
+
+
+class Does(Protocol):
+    """Knows the operations; see `agent.operations`."""
+
+    def do(
+        self, name: str, args: Mapping[str, object], progress: Callable[[Mapping[str, object]], None]
+    ) -> object:
+        """Do `name` and return what came of it. Raises AgentError."""
+        ...
 
 
 class Control:
-    """Answers on `folder`/control.sock, each client in a thread; `operations` give the document for each `op`.
+    """Answers on `folder`/control.sock, each client in a thread, with what `operations` say; that may take long.
 
     The folder is made where there is none, and the socket of a process that has died is replaced. Raises TryAgain
     when another agent answers there, CannotCreate when there can be no socket.
     """
 
-    def __init__(self, folder: Path, operations: Mapping[str, Callable[[], object]]) -> None:
+    def __init__(self, folder: Path, operations: Does) -> None:
         self._operations, self._folder = operations, folder
         self._stopping = threading.Event()
         self._free = threading.Semaphore(_CLIENTS)
@@ -100,22 +119,26 @@ class Control:
 
     def _talk(self, link: socket.socket) -> None:
         deadline_s = time.monotonic() + _TALK_S
-        line = _read_line(link, deadline_s, MAX_REQUEST_BYTES)
-        link.settimeout(max(0.01, deadline_s - time.monotonic()))
-        link.sendall(self._answer(line) + b"\n")
+        answer = self._answer(_read_line(link, deadline_s, MAX_REQUEST_BYTES))
+        link.settimeout(_TALK_S)
+        link.sendall(answer + b"\n")
 
     def _answer(self, line: bytes) -> bytes:
         try:
-            op = msgspec.json.decode(line, type=Request).op
+            request = msgspec.json.decode(line, type=Request)
         except (msgspec.MsgspecError, RecursionError):
-            return _refusal('one line is expected: {"op": "status"}')
-        if op not in self._operations:
-            return _refusal(f"unknown op; there is {', '.join(sorted(self._operations))}")
+            return _refusal('one line is expected: {"op": "status"}', UsageError.exit_code)
         try:
-            return msgspec.json.encode(self._operations[op]())
+            return msgspec.json.encode(self._operations.do(request.op, request.args, _unheard))
+        except AgentError as fault:
+            return _refusal(str(fault), fault.exit_code)
         except Exception as fault:  # noqa: BLE001  the outermost level of the thread: it goes on for the next client
-            log.error("control: %s: %s: %s", op, type(fault).__name__, fault)
+            log.error("control: %s: %s: %s", request.op, type(fault).__name__, fault)
             return _refusal(f"internal error: {type(fault).__name__}")
+
+
+def _unheard(_: Mapping[str, object]) -> None:
+    """Tell nobody how it goes: one line is the answer."""
 
 
 def socket_folder(state_dir: Path, environ: Mapping[str, str]) -> Path:
@@ -124,25 +147,27 @@ def socket_folder(state_dir: Path, environ: Mapping[str, str]) -> Path:
     return Path(runtime) if runtime else state_dir
 
 
-def ask(folder: Path, op: str) -> bytes:
+def ask(
+    folder: Path, op: str, args: Mapping[str, object] | None = None, *, patience_s: float = PATIENCE_S
+) -> bytes:
     """Return what the agent answers on the socket in `folder`: a JSON document.
 
-    Raises ServiceAway where no agent answers, or one does not in time; NotPermitted.
+    Raises ServiceAway where no agent answers, or one does not within `patience_s`; NotPermitted.
     """
     what = f"no agent answers on {folder / SOCKET}"
     fix = "start it, or name its state directory with --state"
-    deadline_s = time.monotonic() + _PATIENCE_S
+    deadline_s = time.monotonic() + patience_s
     try:
         with _short(folder) as place, socket.socket(socket.AF_UNIX) as link:
-            link.settimeout(_PATIENCE_S)
+            link.settimeout(patience_s)
             link.connect(str(place / SOCKET))
-            link.sendall(msgspec.json.encode(Request(op)) + b"\n")
+            link.sendall(msgspec.json.encode(Request(op, dict(args or {}))) + b"\n")
             answer = _read_line(link, deadline_s, MAX_ANSWER_BYTES)
     except PermissionError as error:
         fix = "run it as the agent's user, or as one of its group"
         raise NotPermitted(f"control socket {folder / SOCKET}", seen=error.strerror, fix=fix) from None
     except TimeoutError:
-        hangs = f"an agent is there and does not answer within {_PATIENCE_S:g} s on {folder / SOCKET}"
+        hangs = f"an agent is there and does not answer within {patience_s:g} s on {folder / SOCKET}"
         raise ServiceAway(hangs, fix="it hangs: restart it") from None
     except OSError as error:
         raise ServiceAway(what, seen=error.strerror or error, fix=fix) from None
@@ -151,8 +176,22 @@ def ask(folder: Path, op: str) -> bytes:
     return answer
 
 
-def _refusal(text: str) -> bytes:
-    return msgspec.json.encode({"error": text})
+def answered(answer: bytes) -> Any:
+    """Return the document of an `answer`. Raises what the agent could not do it for, ServiceAway for nonsense."""
+    try:
+        found = msgspec.json.decode(answer)
+    except msgspec.MsgspecError:
+        raise ServiceAway(
+            "the agent's answer can't be read", seen=answer[:200].decode(errors="replace")
+        ) from None
+    if isinstance(found, dict) and isinstance(error := found.get("error"), str) and "exit_code" in found:
+        kinds = {kind.exit_code: kind for kind in AgentError.__subclasses__()}
+        raise kinds.get(found["exit_code"], ServiceAway)(error)
+    return found
+
+
+def _refusal(text: str, exit_code: int = AgentError.exit_code) -> bytes:
+    return msgspec.json.encode(Refusal(text, exit_code))
 
 
 def _read_line(link: socket.socket, deadline_s: float, max_bytes: int) -> bytes:

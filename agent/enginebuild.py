@@ -6,7 +6,6 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.backends.choice import Choice
 from agent.choosing import Chooser
 from agent.errors import AgentError, BadData
 
@@ -34,18 +33,18 @@ def build_for(
     ServiceAway where TensorRT can't run, TryAgain, CannotCreate, IOFault.
     """
     chooser = Chooser.here(state_dir, root=root, tell=tell)
-    artifacts = [a for a in chooser.engines_of(bundle) if precision in {None, a.precision}]
-    if not artifacts:
+    chooser.engines.require()
+    choices = [each for each in chooser.buildable(bundle) if precision in {None, each.precision}]
+    if not choices:
         what = (
             f"{bundle.manifest.name} has no ONNX file of {precision or 'int8 or fp16'} that reaches its floor"
         )
         seen = ", ".join(artifact.file for artifact in bundle.manifest.artifact)
         raise BadData(what, seen=seen, fix="`edge-calibrate build` makes int8-qdq.onnx and fp16.onnx")
-    chooser.key(artifacts[0])  # without TensorRT none of them can be built
-    *others, last = [Choice("tensorrt", a.file, a.precision, 1) for a in artifacts]
+    *others, last = choices
     for choice in others:
         try:
-            return chooser.build(bundle, choice, again=True)
+            return chooser.engines.build(bundle, choice, again=True)
         except AgentError as fault:  # noqa: PERF203 - two at most
             log.error("%s", fault)
-    return chooser.build(bundle, last, again=True)
+    return chooser.engines.build(bundle, last, again=True)

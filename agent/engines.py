@@ -1,22 +1,22 @@
-"""The engines at work: one for each model, with the thread that takes the frames of its cameras through it."""
+"""The table of the models at work, by the bundles that cameras name, and the default model for those that name none."""
 
 from __future__ import annotations
 
 import logging
-import threading
+import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from agent import wire
-from agent.assembly import build_pipeline, ends, open_model
+from agent.assembly import open_model
 from agent.bundle import NOBODY
+from agent.engineroom import EngineRoom
 from agent.errors import ServiceAway
-from agent.overlap import Overlap
-from agent.priority import NICE_STAGES
-from agent.status import EngineStatus
+from agent.starter import starter_bundle
+from agent.status import EngineStatus, Spread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    import threading
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     from typing_extensions import Self
@@ -24,116 +24,50 @@ if TYPE_CHECKING:
     from agent.backends import Engine
     from agent.bundle import Bundle, Trust
     from agent.choosing import Chooser
-    from agent.config import Detect
     from agent.errors import AgentError
     from agent.heartbeat import Heartbeat
     from agent.improving import Improver
-    from agent.lanes import Lane
-    from agent.mailbox import Mailbox
-    from agent.pipeline import Pipeline
-    from agent.stages import CameraStages
 
+Opened = TypeVar("Opened")
 log = logging.getLogger(__name__)
 
-_END_S = 10.0
-"""Longest wait for an engine's thread: a network that hangs must not hold the end."""
+
+class Default(Protocol):
+    """Which model runs where none is named."""
+
+    doing: str
+    """What it is busy with before a model can run, "" without anything."""
+
+    def open(self, load: Callable[[Path], Opened]) -> Opened:
+        """Return what `load` gives for the bundle that is to run. Raises AgentError."""
+        ...
+
+    def blame(self, why: str) -> None:
+        """Note that the model at work failed or hangs; from any thread."""
+        ...
 
 
-class EngineRoom:
-    """One model, its engine and its loop. `tell` gets what ended the loop, if it is a fault."""
+class Starter:
+    """The starter, always."""
 
-    def __init__(
-        self, bundle: Bundle, engine: Engine, *, eager: bool, tell: Callable[[BaseException], None]
-    ) -> None:
-        self.bundle, self.engine = bundle, engine
-        self.bell = threading.Condition()
-        self.overlap = Overlap([], engine, self.bell, eager=eager, nice=NICE_STAGES, stay=True)
-        self._tell, self._left = tell, False
-        self._changing = threading.Lock()
-        self._served: list[tuple[Lane, CameraStages]] = []
-        self._coming: Engine | None = None
-        self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
-        self._thread.start()
+    doing = ""
 
-    @property
-    def model(self) -> wire.Model:
-        """What events tell of the model."""
-        manifest, artifact = self.bundle.manifest, self.bundle.artifact()
-        info = self.engine.info
-        return wire.Model(manifest.name, manifest.version, artifact.sha256, artifact.precision, info.backend)
+    def open(self, load: Callable[[Path], Opened]) -> Opened:
+        """Return what `load` gives for it. Raises AgentError."""
+        return load(starter_bundle())
 
-    def pipeline(
-        self, detect: Detect, *, camera: str, min_score: float = 1.0, event_prefix: str = "event"
-    ) -> Pipeline:
-        """Return the chain of `camera` around the engine at work. Raises BadData, BadConfig."""
-        with self._changing:
-            return build_pipeline(
-                self.bundle,
-                self.engine,
-                detect,
-                camera=camera,
-                min_score=min_score,
-                event_prefix=event_prefix,
-            )
+    def blame(self, why: str) -> None:
+        """Do nothing: there is no other."""
 
-    def add(self, mailbox: Mailbox, stages: CameraStages) -> Lane:
-        """Serve one more camera, whose `stages` were made for an engine that this room has or had."""
-        with self._changing:
-            self._fit(stages)
-            self._served = [each for each in self._served if not each[0].done.is_set()]
-            lane = self.overlap.add(mailbox, stages)
-            self._served.append((lane, stages))
-            return lane
 
-    def exchange(self, bundle: Bundle, engine: Engine) -> None:
-        """Go on with another engine from the next frame on, and close the one before; from any thread."""
-
-        def swap() -> None:
-            with self._changing:
-                before, self._coming = self.engine, None
-                self.bundle, self.engine = bundle, engine
-                for _, stages in self._served:
-                    self._fit(stages)
-            before.close()
-
-        self._coming = engine
-        self.overlap.exchange(engine, swap)
-
-    def beats(self) -> Iterator[Heartbeat]:
-        """Yield what the engine and the loop around it do now."""
-        name = self.bundle.manifest.name
-        yield self.engine_beat()
-        yield self.overlap.loop_beat.read(f"stages {name}")
-
-    def engine_beat(self) -> Heartbeat:
-        """Return what the engine does now."""
-        return self.overlap.engine_beat.read(f"engine {self.bundle.manifest.name}")
-
-    def close(self) -> None:
-        """End the loop and release the engine; every lane must have been closed."""
-        self.overlap.close()
-        self._thread.join(_END_S)
-        if self._thread.is_alive():
-            self._left = True
-            log.error("the engine of %s does not end: going without it", self.bundle.manifest.name)
-        else:
-            for engine in filter(None, (self.engine, self._coming)):
-                engine.close()
-
-    def _fit(self, stages: CameraStages) -> None:
-        stages.exchange(*ends(self.bundle, self.engine, stages.min_score), self.model)
-
-    def _run(self) -> None:
-        try:
-            self.overlap.run()
-        except BaseException as fault:  # noqa: BLE001  it is raised again in the main thread
-            if not self._left:
-                self._tell(fault)
+def _anything(_bundle: Bundle, _engine: Engine) -> None:
+    """Be content."""
 
 
 class Engines:
-    """The table of engine rooms, by the path of the bundle; all are closed at the end of the `with` block.
+    """The table of engine rooms; all are closed at the end of the `with` block.
 
+    A room has the path of its bundle as key, that of the `default` model None: its bundle may change.
     What `find` returns, asked once, chooses what runs; None is the best tflite artifact on `threads`. Unless
     `eager`, engines of TensorRT that are still to be built are, meanwhile, and take over.
     """
@@ -146,41 +80,86 @@ class Engines:
         threads: int = 1,
         trust: Trust = NOBODY,
         find: Callable[[], Chooser | None] = lambda: None,
+        default: Default | None = None,
     ) -> None:
         self._threads, self._eager, self._tell, self._trust = threads, eager, tell, trust
+        self._default = default or Starter()
         self._find: Callable[[], Chooser | None] | None = find
         self._chooser: Chooser | None = None
         self._improver: Improver | None = None
-        self._rooms: dict[Path, EngineRoom] = {}
+        self._rooms: dict[Path | None, EngineRoom] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._chooser is not None:
-            self._chooser.cancelled.set()
+            self._chooser.engines.cancelled.set()
         if self._improver is not None:
             self._improver.close()
         self.keep(())
 
-    def room(self, model: Path) -> EngineRoom:
-        """Return the room of the bundle `model`; a new one is opened, tried out and told. Raises AgentError."""
-        if (find := self._find) is not None:
-            self._find = None
-            self._choose_by(find())
+    def room(self, model: Path | None, check: Callable[[Bundle, Engine], object] = _anything) -> EngineRoom:
+        """Return the room of the bundle `model`; a new one is opened, tried out and told. Raises AgentError.
+
+        Of a new one `check` says by an AgentError whether it will do; the default model then gives way.
+        """
         if model not in self._rooms:
-            bundle, engine = open_model(
-                model, threads=self._threads, trust=self._trust, chooser=self._chooser
-            )
-            _tell_origin(bundle)
-            for warning in self._chooser.warnings(bundle) if self._chooser else ():
-                log.warning("model %s: %s", bundle.manifest.name, warning)
+
+            def load(path: Path) -> tuple[Bundle, Engine]:
+                return self.open(path, check)
+
+            bundle, engine = self._default.open(load) if model is None else load(model)
             tell = partial(self._failed, model)
             room = EngineRoom(bundle, engine, eager=self._eager, tell=tell)
             self._rooms = {**self._rooms, model: room}
             if self._improver is not None:
                 self._improver.look_after(room)
         return self._rooms[model]
+
+    def open(
+        self, path: Path, check: Callable[[Bundle, Engine], object] = _anything
+    ) -> tuple[Bundle, Engine]:
+        """Open the bundle `path` and an engine for it, tried out; both are the caller's. Raises AgentError."""
+        if (find := self._find) is not None:
+            self._find = None
+            self._choose_by(find())
+        bundle, engine = open_model(path, threads=self._threads, trust=self._trust, chooser=self._chooser)
+        try:
+            check(bundle, engine)
+        except BaseException:
+            engine.close()
+            raise
+        _tell_origin(bundle)
+        for warning in self._chooser.warnings(bundle) if self._chooser else ():
+            log.warning("model %s: %s", bundle.manifest.name, warning)
+        return bundle, engine
+
+    @property
+    def default_room(self) -> EngineRoom | None:
+        """The room of the default model; None: no camera runs it."""
+        return self.at(None)
+
+    def at(self, model: Path | None) -> EngineRoom | None:
+        """Return the room of the bundle `model`, None where no camera runs it."""
+        return self._rooms.get(model)
+
+    def exchange(self, bundle: Bundle, engine: Engine) -> threading.Event:
+        """Have the default model's room go on with another model; return what is set once that is done.
+
+        Raises BadData, BadConfig, ServiceAway, with the old one at work and `engine` the caller's.
+        """
+        if (room := self.default_room) is None:
+            raise ServiceAway("no camera runs the default model", fix="it is taken on when one does")
+        room.check(bundle, engine)
+        if self._improver is not None:
+            self._improver.leave(room)
+        return room.exchange(bundle, engine)
+
+    def improve(self) -> None:
+        """Have the best engine built for the default model, which is at work now."""
+        if self._improver is not None and (room := self.default_room) is not None:
+            self._improver.look_after(room)
 
     @property
     def rooms(self) -> tuple[EngineRoom, ...]:
@@ -190,7 +169,7 @@ class Engines:
     @property
     def building(self) -> str:
         """How far the build of an engine is, "" without one; from any thread."""
-        return self._chooser.progress if self._chooser else ""
+        return self._default.doing or (self._chooser.engines.progress if self._chooser else "")
 
     def beats(self) -> list[Heartbeat]:
         """Return what the engines and their loops do now, from any thread."""
@@ -201,13 +180,16 @@ class Engines:
         stages = {beat.stage for beat in stuck}
         for room in self.rooms:
             if (beat := room.engine_beat()).stage in stages:
-                self._distrust(room, ServiceAway("it hangs", seen=f"more than {beat.deadline_s:g} s"))
+                fault = ServiceAway("it hangs", seen=f"more than {beat.deadline_s:g} s")
+                self._distrust(room, fault)
+            if room is self.default_room and not stages.isdisjoint(beat.stage for beat in room.beats()):
+                self._default.blame("it hangs")
 
     def status(self) -> tuple[EngineStatus, ...]:
         """Return what runs for each model, what is built for it, and what could not be; from any thread."""
         return tuple(self._status(room) for room in self.rooms)
 
-    def keep(self, models: Collection[Path]) -> None:
+    def keep(self, models: Collection[Path | None]) -> None:
         """Close the rooms of all other models."""
         leaving = [room for model, room in self._rooms.items() if model not in models]
         self._rooms = {model: room for model, room in self._rooms.items() if model in models}
@@ -218,16 +200,18 @@ class Engines:
 
     def _choose_by(self, chooser: Chooser | None) -> None:
         self._chooser = chooser
-        if chooser is not None and chooser.target is not None and not self._eager:
+        if chooser is not None and chooser.engines.target is not None and not self._eager:
             from agent.improving import Improver  # who has no TensorRT needs nothing of it
 
             self._improver = Improver(chooser)
 
-    def _failed(self, model: Path, fault: BaseException) -> None:
+    def _failed(self, model: Path | None, fault: BaseException) -> None:
         """Tell what ended the loop of `model`; an engine of TensorRT that failed is not what the next start takes."""
         room = self._rooms.get(model)
         if room and isinstance(fault, ServiceAway):  # what an engine raises when its device fails
             self._distrust(room, fault)
+        if model is None:
+            self._default.blame(f"{type(fault).__name__}: {fault}")
         self._tell(fault)
 
     def _distrust(self, room: EngineRoom, fault: AgentError) -> None:
@@ -236,13 +220,15 @@ class Engines:
 
     def _status(self, room: EngineRoom) -> EngineStatus:
         model, artifact, chooser = room.model, room.bundle.artifact(), self._chooser
+        odd = ("its outputs were not finite",) if room.not_finite else ()
         return EngineStatus(
             model=model.name,
             backend=model.backend,
             artifact=artifact.file,
             precision=artifact.precision,
             building=self._improver.building(room) if self._improver else "",
-            failures=chooser.failures(room.bundle) if chooser else (),
+            failures=(chooser.failures(room.bundle) if chooser else ()) + odd,
+            infer_ms=Spread.of(room.overlap.recent.read(time.monotonic())),
         )
 
 

@@ -11,11 +11,13 @@ from agent.stationary import Memory, Stillness, iou
 from agent.zones import Zones
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from agent.config import Detect
     from agent.messages import Box, EventType, Tracks
 
+MODEL = "model"
+"""The reason of the ends of objects that another model does not know."""
 _BETTER = 0.1  # a top score that rose by this much is worth an update
 _LAST_LOOKS = 2  # frames without it before it is gone, however long ago it was seen: one may miss it
 _SAME_IOU = 0.3  # a new track on the box of a lost object carries it on
@@ -57,10 +59,8 @@ class EventMachine:
         new_event_id: Callable[[], str],
         moves: bool = True,
     ) -> None:
-        self._detect, self._camera, self._labels = detect, camera, tuple(labels)
-        self._default_threshold = default_threshold if detect.threshold is None else detect.threshold
-        self._new_event_id = new_event_id
-        self._stationary_s = detect.stationary_s if moves else math.inf
+        self._detect, self._camera, self._new_event_id = detect, camera, new_event_id
+        self._use(labels, default_threshold, moves=moves)
         self._zones = Zones([(zone.name, zone.polygon, zone.labels) for zone in detect.zones])
         self._memory = Memory(detect.stationary_memory_s)
         self._objects: dict[tuple[int, int], _Object] = {}  # by track and class
@@ -89,6 +89,32 @@ class EventMachine:
             if thing.seen_s == now_s:
                 events += self._speak(thing, now_s)
         return events
+
+    def exchange(
+        self,
+        labels: Sequence[str],
+        default_threshold: float,
+        classes: Mapping[int, int],
+        *,
+        moves: bool = True,
+    ) -> list[Event]:
+        """Go on with another model; end what it does not know, with reason "model".
+
+        `classes` are its class ids by those known so far. Nothing outlives a change from boxes to whole pictures.
+        """
+        known = classes if moves == self._moves else {}
+        unknown = [key for key in self._objects if key[1] not in known]
+        events = [] if self._now_s is None else self._end(unknown, self._now_s, MODEL)
+        self._objects = {(track, known[which]): thing for (track, which), thing in self._objects.items()}
+        self._use(labels, default_threshold, moves=moves)
+        return events
+
+    def _use(self, labels: Sequence[str], default_threshold: float, *, moves: bool) -> None:
+        self._labels, self._moves = tuple(labels), moves
+        self._default_threshold = (
+            default_threshold if self._detect.threshold is None else self._detect.threshold
+        )
+        self._stationary_s = self._detect.stationary_s if moves else math.inf
 
     def close(self, now_s: float, reason: str) -> list[Event]:
         """End every open event, with `reason`; the machine may be used on."""

@@ -18,7 +18,10 @@ from agent.errors import CannotCreate
 from agent.transport import Link, Message, Outcome, Report
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from agent.transport import Received
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +61,9 @@ class FileTransport:
     def send(self, message: Message) -> None:
         """Keep `message` for the next `poll`."""
         self._pending.append(message)
+
+    def listen(self, topic: str, take: Callable[[Received], None], *, kept: bool = False) -> None:
+        """Do nothing: a file says nothing."""
 
     def poll(self, timeout_s: float) -> list[Report]:
         """Write what was sent, in one piece; without any, wait for `wake` or `timeout_s`."""

@@ -41,10 +41,11 @@ def judge(
     publisher: PublisherState,
     outbox: OutboxState,
     engines: Iterable[EngineStatus] = (),
+    given_up: str = "",
     budget: Budget = ALL,
     now_s: float,
 ) -> Verdict:
-    """Return the verdict at `now_s` of CLOCK_MONOTONIC.
+    """Return the verdict at `now_s` of CLOCK_MONOTONIC; `given_up` tells of a model that was.
 
     A call past its deadline is stuck. A stage that waits is not: a camera or broker that is away and a disk
     that refuses are progress, and reasons.
@@ -56,6 +57,7 @@ def judge(
         *_of_publisher(publisher),
         *_of_outbox(outbox),
         *(f"model {each.model}: {line}" for each in engines for line in each.failures),
+        *([f"model {given_up}"] if given_up else []),
         *([f"device: {budget.reason}"] if budget.reason else []),
     )
     return Verdict("stuck" if stuck else "degraded" if reasons else "ok", reasons, stuck)

@@ -28,7 +28,7 @@ class Room(Protocol):
 
     bundle: Bundle
 
-    def exchange(self, bundle: Bundle, engine: Engine) -> None:
+    def exchange(self, bundle: Bundle, engine: Engine) -> object:
         """Go on with another engine."""
         ...
 
@@ -57,11 +57,11 @@ class Improver:
 
     def building(self, room: Room) -> str:
         """Return how far the build for `room` is, "" when there is none."""
-        return self._chooser.progress if self._at is room else ""
+        return self._chooser.engines.progress if self._at is room else ""
 
     def close(self) -> None:
         """End; a build at work is given up."""
-        self._chooser.cancelled.set()
+        self._chooser.engines.cancelled.set()
         self._asked.put(None)
         self._thread.join(_END_S)
 
@@ -80,27 +80,29 @@ class Improver:
     def _improve(self, room: Room) -> None:
         """Build what is wanted, down to what runs already."""
         bundle = room.bundle
-        while (wanted := self._missing(room)) is not None:
+        while (wanted := self._missing(bundle)) is not None:
             try:
-                self._chooser.build(bundle, wanted)
+                self._chooser.engines.build(bundle, wanted)
                 better, engine = open_tried(bundle, wanted, self._chooser)
             except AgentError as fault:
-                self._chooser.give_up(bundle, wanted, fault)
-                name, runs = bundle.manifest.name, room.bundle.artifact().file
+                self._chooser.engines.give_up(bundle, wanted, str(fault))
+                name, runs = bundle.manifest.name, bundle.artifact().file
                 log.error("engine of %s: %s (%s goes on)", name, fault, runs)
                 continue
             with self._handing_over:
-                if room not in self._rooms:
+                if (
+                    room not in self._rooms or room.bundle.path != bundle.path
+                ):  # it is left, or has another model
                     engine.close()
                     return
                 room.exchange(better, engine)
             log.warning("model %s: %s runs from now on", bundle.manifest.name, wanted)
-            self._chooser.store.collect(self._chooser.target)
+            self._chooser.engines.store.collect(self._chooser.engines.target)
             return
 
-    def _missing(self, room: Room) -> Choice | None:
-        """Return the engine that would be better for `room` than what runs there, None if there is none."""
-        wanted = self._chooser.wanted(room.bundle)
-        if wanted is None or wanted.backend != "tensorrt" or wanted.artifact == room.bundle.artifact().file:
+    def _missing(self, bundle: Bundle) -> Choice | None:
+        """Return the engine that would be better than what `bundle` names, None if there is none."""
+        wanted = self._chooser.wanted(bundle)
+        if wanted is None or wanted.backend != "tensorrt" or wanted.artifact == bundle.artifact().file:
             return None
         return wanted

@@ -86,13 +86,17 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What really runs: told in every event and in every complaint about speed."""
+    """What really runs: told in every event and in every complaint about speed.
+
+    `delegate` False: TFLite's own kernels were asked for, so that nothing is delegated is no fault.
+    """
 
     backend: str
     precision: str
     threads: int
     delegated_nodes: int
     nodes: int
+    delegate: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from agent import __version__, clock, wire
+from agent.defaultmodel import model_health
 from agent.hardware import Throttling, read_throttling
 from agent.health import Verdict, judge
 from agent.heartbeat import ROUND_S, Beat, Pauses
 from agent.metrics.stats import values
 from agent.outbox.ledger import Lane
 from agent.sampled import take_snapshot
-from agent.status import BrokerStatus, CameraStatus, LaneStatus, OutboxStatus, Status
+from agent.statussampled import take_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,10 +28,12 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from agent.camerahealth import CameraHealth
+    from agent.defaultmodel import DefaultModel
     from agent.engines import Engines
     from agent.lastwords import LastWords
     from agent.metrics import Snapshot
     from agent.outlet import Outlet
+    from agent.status import Status
     from agent.systemd import Systemd
     from agent.throttle import Throttle
     from agent.watch import Watch
@@ -47,7 +49,11 @@ _END_S = 5.0
 
 
 class Monitor:
-    """Judges the agent once a second while the `with` block runs; its methods are for any thread."""
+    """Judges the agent once a second while the `with` block runs; its methods are for any thread.
+
+    The model of cameras that name none is the `default` one, or that of the bundle `named`. `commands` tells what
+    became of those that came over MQTT.
+    """
 
     def __init__(
         self,
@@ -59,7 +65,11 @@ class Monitor:
         systemd: Systemd,
         throttle: Throttle,
         words: LastWords,
+        default: DefaultModel | None = None,
+        named: Path | None = None,
     ) -> None:
+        self._default, self._named = default, named
+        self.commands: Callable[[], Mapping[str, int]] = dict
         self._watch, self._engines, self._outlet = watch, engines, outlet
         self._state_dir, self._systemd, self._throttle, self._words = state_dir, systemd, throttle, words
         self._throttling, self._stats_s = Throttling(), 0.0
@@ -98,52 +108,21 @@ class Monitor:
             budget=self._throttle.budget,
             uptime_s=round(now_s - STARTED_S, 1),
             now_s=now_s,
+            commands=self.commands(),
         )
 
     def status(self) -> Status:
         """Return all that `edge-agent status` tells."""
-        now_s, outlet = time.monotonic(), self._outlet
-        verdict, health = self.verdict(now_s), self._watch.health()
-        publisher, outbox = outlet.publisher.state, outlet.outbox.state
-        return Status(
-            verdict=verdict.state,
-            reasons=verdict.reasons,
-            device=outlet.identity.device,
-            version=__version__,
-            pid=os.getpid(),
-            uptime_s=round(now_s - STARTED_S, 1),
-            time=clock.time_base().utc(now_s),
-            clock_synced=clock.clock_synced(),
-            state_dir=str(self._state_dir),
-            epoch=outlet.outbox.epoch,
-            cameras=tuple(
-                CameraStatus(
-                    name=camera.config.name,
-                    state=health[camera.config.name].state,
-                    for_s=round(now_s - health[camera.config.name].since_s, 1),
-                    detail=health[camera.config.name].detail,
-                    **asdict(camera.numbers),
-                )
-                for camera in self._watch.cameras
-                if camera.config.name in health
-            ),
-            engines=self._engines.status(),
-            broker=BrokerStatus(
-                connected=publisher.connected,
-                protocol=publisher.protocol,
-                in_flight=publisher.in_flight,
-                delivered=publisher.delivered,
-                rejected=publisher.rejected,
-                denied_topics=publisher.denied_topics,
-                error=publisher.last_error,
-            ),
-            outbox=OutboxStatus(
-                lanes={
-                    lane.name: LaneStatus(**asdict(account), queued=account.queued)
-                    for lane, account in outlet.outbox.counts().items()
-                },
-                **asdict(outbox),
-            ),
+        now_s = time.monotonic()
+        return take_status(
+            self.snapshot(),
+            self._watch,
+            self._engines,
+            self._outlet,
+            verdict=self.verdict(now_s),
+            model=self._model(),
+            state_dir=self._state_dir,
+            now_s=now_s,
         )
 
     # -- the thread --
@@ -219,7 +198,8 @@ class Monitor:
         publisher, outbox = self._outlet.publisher.state, self._outlet.outbox.state
         broker = wire.BrokerHealth(publisher.protocol, publisher.denied_topics, publisher.rejected)
         box = wire.OutboxHealth(outbox.durable, outbox.failing, outbox.repaired)
-        told = verdict, cameras, broker, box, clock.clock_synced()
+        model = self._model()
+        told = verdict, cameras, broker, box, clock.clock_synced(), model
         if told == self._told:
             return
         self._told = told
@@ -236,8 +216,13 @@ class Monitor:
             outbox=box,
             clock_synced=utc.synced,
             time=utc.utc(now_s),
+            agent_version=__version__,
+            model=model,
         )
         self._outlet.publisher.retain(self._outlet.topics.health, msgspec.json.encode(health))
+
+    def _model(self) -> wire.ModelHealth | None:
+        return model_health(self._engines, self._named, self._default)
 
     def _judge(self, now_s: float, cameras: Mapping[str, CameraHealth], *, connected: bool) -> Verdict:
         outlet = self._outlet
@@ -255,6 +240,7 @@ class Monitor:
             publisher=publisher,
             outbox=outlet.outbox.state,
             engines=self._engines.status(),
+            given_up=self._default.given_up if self._default else "",
             budget=self._throttle.budget,
             now_s=now_s,
         )

@@ -18,6 +18,7 @@ from agent.heartbeat import Beat
 from agent.histogram import Histogram
 from agent.lanes import Job, Lane, StageTimes, running_mean
 from agent.priority import be_nice
+from agent.recent import Recent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -78,6 +79,7 @@ class Overlap:
         self._turn = 0
         self.times = StageTimes()
         self.took = {stage: Histogram() for stage in ("prepare", "infer", "finish")}
+        self.recent = Recent()
         self.loop_beat, self.engine_beat = Beat(), Beat()
 
     @property
@@ -98,14 +100,24 @@ class Overlap:
             mailbox.close()
         return lane
 
-    def exchange(self, engine: Engine, swap: Callable[[], None]) -> None:
-        """Run `engine` from the next frame on; from any thread.
+    def exchange(self, engine: Engine, swap: Callable[[], None]) -> Engine | None:
+        """Run `engine` from the next frame on; from any thread. Return the engine that will never run now.
 
-        The loop calls `swap` in between, when no frame is in work: what frames are prepared for may change then.
+        That is the one that still waited for its turn, after the end `engine` itself, else None; it is the
+        caller's to close. The loop calls `swap` in between, when no frame is in work: what frames are prepared
+        for may change then.
         """
         with self._bell:
-            self._coming = engine, swap
+            if self._over:
+                return engine
+            left, self._coming = self.coming, (engine, swap)
             self._bell.notify_all()
+        return left
+
+    @property
+    def coming(self) -> Engine | None:
+        """The engine that waits for its turn; after the end it never runs."""
+        return self._coming[0] if self._coming is not None else None
 
     def close(self) -> None:
         """Have `run` end as soon as every lane is done; from any thread."""
@@ -249,9 +261,11 @@ class Overlap:
             run_jobs(self._engine, jobs)
             self.engine_beat.wait()
             self._running = 0
-            took_s = self._clock() - begin_s
+            end_s = self._clock()
+            took_s = end_s - begin_s
             self.times.infer_s = running_mean(self.times.infer_s, took_s)
             self.took["infer"].observe(took_s)
+            self.recent.observe(took_s, end_s)
             self._adjust_margin()
             with self._bell:
                 self._bell.notify_all()

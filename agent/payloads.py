@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from datetime import datetime  # noqa: TC003 - msgspec reads the annotations
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -166,6 +167,21 @@ class OutboxHealth(msgspec.Struct, frozen=True):
     repaired: Count
 
 
+class ModelHealth(msgspec.Struct, frozen=True):
+    """The model of the cameras that name none of their own; `bundle_sha` is that of its manifest.
+
+    `source`: factory is the shipped one, store what was installed, config what the configuration names. `state`:
+    pending is an installed one that has still to prove itself.
+    """
+
+    name: str
+    version: Count
+    sha256: str
+    bundle_sha: str
+    source: Literal["factory", "store", "config"]
+    state: Literal["factory", "committed", "pending", "config"]
+
+
 class Health(msgspec.Struct, frozen=True):
     """The verdict on the agent as of `time`, told when something in it changes; retained."""
 
@@ -176,4 +192,74 @@ class Health(msgspec.Struct, frozen=True):
     broker: BrokerHealth
     outbox: OutboxHealth
     clock_synced: bool
+    time: Time
+    agent_version: str = ""
+    model: ModelHealth | None = None
+
+
+class SamplingSettings(msgspec.Struct, frozen=True):
+    """How a camera is sampled: the keys of `[camera.sampling]`."""
+
+    mode: Literal["uniform", "interval", "motion"]
+    hz: float
+    every_n: int
+    min_hz: float
+    max_hz: float
+    threshold: float
+
+
+class CameraSettings(msgspec.Struct, frozen=True):
+    """How a camera is set now, by its configuration or by a command; retained."""
+
+    schema: Literal[1]
+    enabled: bool
+    sampling: SamplingSettings
+
+
+class ModelOffer(msgspec.Struct, frozen=True):
+    """A model that an operator offers to all devices of a root: a zip of a signed bundle; retained."""
+
+    schema: Literal[1]
+    name: Annotated[str, Meta(min_length=1, max_length=100)]
+    version: Annotated[int, Meta(ge=1)]
+    url: Annotated[str, Meta(pattern="^https?://", max_length=2000)]
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class ModelUpdate(msgspec.Struct, frozen=True):
+    """The model at work and the one that is offered as "name version", and how far its installation is; retained."""
+
+    schema: Literal[1]
+    installed_version: str
+    latest_version: str
+    in_progress: bool
+    update_percentage: Annotated[int, Meta(ge=0, le=100)] | None
+
+
+CommandId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
+CommandState = Literal["accepted", "progress", "done", "failed", "rejected"]
+
+
+class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a device is told to do: `op` with `args`, once for each `id`, not after `expires`, a day ahead at most."""
+
+    schema: Literal[1]
+    id: CommandId
+    expires: Annotated[datetime, Meta(tz=True)]
+    op: Annotated[str, Meta(min_length=1, max_length=64)]
+    args: dict[str, Any] = {}
+
+
+class CommandResult(msgspec.Struct, frozen=True):
+    """An answer to the command `id`: accepted, progress of it, and in the end one of done, failed, rejected.
+
+    `reason` says why it failed or was rejected. `id` and `op` are "" where the command could not be read.
+    """
+
+    schema: Literal[1]
+    id: str
+    op: str
+    state: CommandState
+    reason: str
+    result: Any
     time: Time

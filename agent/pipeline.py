@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from agent.events import EventMachine
     from agent.messages import Detections, Event, Frame, Geometry, ModelInput, Tracks
     from agent.preprocess import Preprocessor
-    from agent.tracker import Tracker
+    from agent.tracker import Tracker, TrackerOptions
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,41 +28,61 @@ class Result:
     events: list[Event]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelSide:
+    """What of a camera's chain depends on the model and its engine.
+
+    `min_score` is the lowest score that `decoder` lets through, `threshold` the model's own. `moves` is False
+    where boxes are always the whole frame (a classifier's).
+    """
+
+    preprocess: Preprocessor
+    decoder: Decoder
+    min_score: float
+    labels: tuple[str, ...]
+    threshold: float
+    tracking: TrackerOptions
+    moves: bool
+
+
 class Pipeline:
     """Everything between a decoded frame and its events but the engine, which runs between the two calls.
 
     `keep` (xyxy (n, 4) -> bool (n,)) says which boxes count at all: what lies in a mask is not even tracked.
-    `min_score` is the lowest score that `decoder` lets through.
     """
 
     def __init__(
         self,
         *,
-        preprocess: Preprocessor,
-        decoder: Decoder,
-        min_score: float,
+        side: ModelSide,
         tracker: Tracker,
         events: EventMachine,
         keep: Callable[[NDArray[np.float32]], NDArray[np.bool_]] | None = None,
     ) -> None:
-        self._preprocess = preprocess
-        self._decoder = decoder
-        self.min_score = min_score
+        self._side = side
         self._tracker = tracker
         self._events = events
         self._keep = keep
 
-    def exchange(self, preprocess: Preprocessor, decoder: Decoder) -> None:
-        """Go on with those of another engine; no frame may be between `prepare` and `finish`."""
-        self._preprocess, self._decoder = preprocess, decoder
+    def exchange(self, side: ModelSide) -> list[Event]:
+        """Go on with another engine or model; no frame may be between `prepare` and `finish`.
+
+        Objects keep their tracks and events by the names of their labels. Returns the ends of those that the new
+        model does not know.
+        """
+        before, self._side = self._side, side
+        where = {label: class_id for class_id, label in enumerate(side.labels)}
+        classes = {old: where[label] for old, label in enumerate(before.labels) if label in where}
+        self._tracker.exchange(side.tracking, classes)
+        return self._events.exchange(side.labels, side.threshold, classes, moves=side.moves)
 
     def prepare(self, frame: Frame) -> ModelInput:
         """Convert `frame` for the engine: the only full-frame work of the chain."""
-        return self._preprocess(frame.picture)
+        return self._side.preprocess(frame.picture)
 
     def finish(self, frame: Frame, geometry: Geometry, outputs: Sequence[NDArray[Any]]) -> Result:
         """Turn the engine's `outputs` for `frame` into events. Frames come in the order of their time."""
-        raw = self._decoder(outputs)
+        raw = self._side.decoder(outputs)
         detections = counting = on_frame(raw, geometry)
         if self._keep is not None and len(detections):
             counting = detections[self._keep(detections.xyxy)]

@@ -14,8 +14,8 @@ from agent.backends.usable import Backend, usable_backends
 from agent.bundle import load_bundle
 from agent.errors import InputMissing
 from agent.hardware import Board, Sensors, identify, read_facts, read_sensors
+from agent.measured import read_tuning
 from agent.select import Plan, plan
-from agent.tuning import read_tuning
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from agent.bundle import NOBODY
+from agent.defaultmodel import DefaultModel
 from agent.engines import Engines
 from agent.errors import IOFault, TryAgain
 from agent.hardware import default_threads
+from agent.measured.store import FOLDER as TUNED
+from agent.modelstore import FOLDER as MODELS
+from agent.modelstore import ModelStore
 from agent.outlet import open_outlet
 from agent.reporting import DetectionLog, MotLog
-from agent.tuning.store import FOLDER as TUNED
 from agent.watch import bundle_path, complete
 
 if TYPE_CHECKING:
@@ -71,14 +74,44 @@ class RunOptions:
         of_all = [value for key, value in settings.items() if key not in _OF_CAMERAS]
         return *of_all, self.trust, self.broker, self.threads
 
-    def open_engines(self, tell: Callable[[BaseException], None]) -> Engines:
-        """Return the table of engines, empty, for this device; `tell` hears of their faults."""
+    @property
+    def keeps_state(self) -> bool:
+        """Whether anything lasting lies in the state directory."""
+        return self.reload is not None or self.broker is not None or self.config.sink != "-"
+
+    @property
+    def default_bundle(self) -> Path | None:
+        """The bundle that the configuration names for cameras that name none."""
+        return Path(self.config.model) if self.config.model else None
+
+    def default_model(self) -> DefaultModel | None:
+        """Return that of the model store; None for one command, and where the configuration names a model."""
+        if self.reload is None or self.config.model is not None:
+            return None
+        threads = self.threads or default_threads()
+        return DefaultModel(ModelStore(self.state_dir / MODELS), threads=threads)
+
+    @property
+    def on_trial(self) -> bool:
+        """Whether a model runs that has yet to show that it works: three starts at most are in vain then."""
+        if self.reload is None or self.config.model is not None:
+            return False
+        return ModelStore(self.state_dir / MODELS).read().pending
+
+    def open_engines(
+        self, tell: Callable[[BaseException], None], default: DefaultModel | None = None
+    ) -> Engines:
+        """Return the table of engines, empty, for this device; `tell` hears of their faults.
+
+        Without a `default` cameras that name no model run the starter.
+        """
         return Engines(
             eager=self.pace == "fastest",
             tell=tell,
             threads=self.threads or default_threads(),
             trust=self.trust,
             find=self._find_chooser,
+            default=default,
         )
 
     def _find_chooser(self) -> Chooser | None:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from agent.backends.choice import BackendName, Choice
+from agent.backends.choice import BATCH, BackendName, Choice
 from agent.bundle.manifest import preferred
 from agent.hardware import default_threads
-from agent.tuning import Device, choose, slower_int8, told
+from agent.measured import Device, choose, slower_int8, told
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from agent.backends.usable import Backend
     from agent.bundle.manifest import Artifact, Format
     from agent.hardware import Board
-    from agent.tuning import Measured, Tuning
+    from agent.measured import Measured, Tuning
 
 FORMATS: dict[BackendName, Format] = {"tensorrt": "onnx", "litert": "tflite", "tflite-runtime": "tflite"}
 """What each backend runs; the best comes first."""
@@ -39,7 +39,7 @@ class Rejection(msgspec.Struct, frozen=True):
 class Plan(msgspec.Struct, frozen=True):
     """What `run` does on this device. `backend`, `artifact` and `precision` are None when nothing can run.
 
-    `delegate` as in Choice. `tuned` tells what was measured here, "" where that decided nothing.
+    `delegate` and `batch` as in Choice. `tuned` tells what was measured here, "" where that decided nothing.
     """
 
     backend: BackendName | None
@@ -47,6 +47,7 @@ class Plan(msgspec.Struct, frozen=True):
     precision: str | None
     threads: int
     delegate: bool = True
+    batch: int = 1
     tuned: str = ""
     warnings: tuple[str, ...] = ()
     rejected: tuple[Rejection, ...] = ()
@@ -56,7 +57,9 @@ class Plan(msgspec.Struct, frozen=True):
         """What is taken."""
         if self.backend is None or self.artifact is None or self.precision is None:
             return None
-        return Choice(self.backend, self.artifact, self.precision, self.threads, self.delegate)
+        return Choice(
+            self.backend, self.artifact, self.precision, self.threads, self.delegate, batch=self.batch
+        )
 
 
 def plan(
@@ -92,6 +95,7 @@ def plan(
         taken.precision,
         taken.threads,
         taken.delegate,
+        taken.batch,
         told(tuning, best) if tuning and best else "",
         tuple(warnings),
         rejected,
@@ -107,7 +111,10 @@ def runs(backend: BackendName, artifacts: Sequence[Artifact]) -> list[Artifact]:
 def _first(able: Mapping[BackendName, Sequence[Artifact]], threads: int) -> Choice | None:
     """Return the best backend with its best artifact."""
     for name, (artifact, *_) in able.items():
-        return Choice(name, artifact.file, artifact.precision, 1 if name == "tensorrt" else threads)
+        if name == "tensorrt":
+            batch = BATCH if artifact.open_batch else 1
+            return Choice(name, artifact.file, artifact.precision, 1, batch=batch)
+        return Choice(name, artifact.file, artifact.precision, threads)
     return None
 
 
@@ -158,8 +165,8 @@ def _lost(tuning: Tuning, backend: str, artifact: str | None = None) -> str:
     ]
     if not mine:
         return "not measured"
-    if (best := choose(mine)) is not None and best.p50_ms is not None:
-        return f"measured {best.p50_ms:.1f} ms"
+    if (best := choose(mine)) is not None and best.each_ms is not None:
+        return f"measured {best.each_ms:.1f} ms"
     return mine[0].objection
 
 

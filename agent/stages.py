@@ -7,7 +7,10 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from agent.histogram import Histogram
+from agent.recent import Recent
 from agent.wire import FrameFacts
 
 if TYPE_CHECKING:
@@ -16,12 +19,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from agent import wire
-    from agent.decode import Decoder
     from agent.messages import Event, Frame, Geometry, ModelInput
-    from agent.pipeline import Pipeline, Result
-    from agent.preprocess import Preprocessor
+    from agent.pipeline import ModelSide, Pipeline, Result
     from agent.reporting import EventReporter
 
+_LOOK_EVERY = 16
+"""One frame in so many is looked at for numbers that are none, the first included."""
 CAMERA_LOST = "camera_lost"
 """The reason of the ends of a camera that can't be trusted."""
 
@@ -48,21 +51,20 @@ class CameraStages:
         self._watchful = False
         self.inferred = self.suppressed = 0
         self.events = 0
-        self.age = Histogram()
+        self.not_finite = 0
+        self.age, self.recent_age = Histogram(), Recent()
 
     def watchful(self) -> bool:
         """Tell whether something is there that moves, or was not found in the last frame; from any thread."""
         return self._watchful
 
-    @property
-    def min_score(self) -> float:
-        """The lowest score that its decoder must let through."""
-        return self._pipeline.min_score
+    def exchange(self, side: ModelSide, model: wire.Model) -> None:
+        """Go on with another engine, that of `model`; no frame may be between `prepare` and `finish`.
 
-    def exchange(self, preprocess: Preprocessor, decoder: Decoder, model: wire.Model) -> None:
-        """Go on with another engine, that of `model`; no frame may be between `prepare` and `finish`."""
+        Events of labels that it does not know end here, and are told as those of the model before.
+        """
         with self._lock:
-            self._pipeline.exchange(preprocess, decoder)
+            self._tell_ends(self._pipeline.exchange(side))
             self._reporter.model = model
 
     def prepare(self, frame: Frame) -> ModelInput:
@@ -76,6 +78,8 @@ class CameraStages:
                 self.suppressed += 1
                 return
             self._tell()
+            if self.inferred % _LOOK_EVERY == 0:
+                self.not_finite += not _finite(outputs)
             result = self._pipeline.finish(frame, geometry, outputs)
             facts = FrameFacts.of(frame)
             self._last = facts, frame.time_s
@@ -85,7 +89,9 @@ class CameraStages:
             for record in self._recorders:
                 record(result)
             self._reporter.report(facts, frame.time_s, result.events, self._pipeline.counts())
-            self.age.observe(time.monotonic() - frame.captured_s)
+            now_s = time.monotonic()
+            self.age.observe(now_s - frame.captured_s)
+            self.recent_age.observe(now_s - frame.captured_s, now_s)
 
     def lose(self, now_s: float) -> None:
         """End every open event, once, for the camera can't be trusted; finish no frame until `find`."""
@@ -117,8 +123,20 @@ class CameraStages:
         if not events:
             self._untold.append((facts, time_s, []))
 
+    def _tell_ends(self, events: list[Event]) -> None:
+        """Report the ends that another model brings about."""
+        if events and self._last is not None:
+            facts, time_s = self._last
+            self.events += len(events)
+            self._untold.append((facts, time_s, events))
+        self._tell()
+
     def _tell(self) -> None:
         """Report the ends; what could not be is kept for the next time."""
         while self._untold:
             self._reporter.report(*self._untold[0], self._pipeline.counts())
             self._untold.popleft()
+
+
+def _finite(outputs: Sequence[NDArray[Any]]) -> bool:
+    return all(bool(np.isfinite(each).all()) for each in outputs if each.dtype.kind == "f")

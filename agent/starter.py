@@ -11,8 +11,8 @@ _CHECKOUT = Path(__file__).resolve().parents[1]
 _SHARE = Path("share/edge-agent")
 
 SHIPPED = {
-    "coco-centernet-320": "f60c6458a974d6e1c35c6d608616156e6734aebaf9c53143d2daa8337bb835cd",
-    "person-ssdlite-300": "1520128f4d5eed4320800dd87182592b4784ecdd6ced47af3417a099116011ee",
+    "coco-centernet-320": "7a51e22b42e476711af98a207734d4353b9a66c188ec97e1c846ded711bfbe93",
+    "person-ssdlite-300": "aaef7bdc822cb947a6aa53a83cd836936ebd1901e9c425b7f50f0bdf41bcb91a",
 }
 """The bundles in `models/` that belong to this package, each with the sha256 of its model.toml.
 

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from agent import wire  # noqa: TC001 - msgspec reads the annotations
 from agent.errors import ServiceAway
 
+if TYPE_CHECKING:
+    from agent.recent import Percentiles
+
+
+class Spread(msgspec.Struct, frozen=True):
+    """Half and 95 % of what took place in the last minute took so long at most, in milliseconds."""
+
+    p50: float
+    p95: float
+
+    @staticmethod
+    def of(found: Percentiles | None) -> Spread | None:
+        """Return what was `found`; None: nothing took place."""
+        return None if found is None else Spread(round(found.p50_s * 1e3, 2), round(found.p95_s * 1e3, 2))
+
 
 class CameraStatus(msgspec.Struct, frozen=True):
     """A camera: how it does and for how long, frames since the agent started it, and what became of them.
 
-    `suppressed` were not inferred because the picture could not be trusted.
+    `suppressed` were not inferred because the picture could not be trusted. `fps` is how many were inferred a
+    second lately, `age_ms` how old they were when they were decided on; None: none were.
     """
 
     name: str
@@ -25,6 +43,8 @@ class CameraStatus(msgspec.Struct, frozen=True):
     replaced: int
     suppressed: int
     events: int
+    fps: float | None = None
+    age_ms: Spread | None = None
 
 
 class EngineStatus(msgspec.Struct, frozen=True):
@@ -39,6 +59,7 @@ class EngineStatus(msgspec.Struct, frozen=True):
     precision: str
     building: str
     failures: tuple[str, ...]
+    infer_ms: Spread | None = None
 
 
 class BrokerStatus(msgspec.Struct, frozen=True):
@@ -80,7 +101,12 @@ class OutboxStatus(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """All of it, as of `time`."""
+    """All of it, as of `time`.
+
+    `model` is what cameras run that name none. Over all cameras: `fps` inferred, `infer_ms` of the slowest model,
+    `age_ms` of the oldest frames, `drops` that a newer frame replaced. `gaps` counts messages that will not come.
+    None: there is no such number yet.
+    """
 
     verdict: wire.Verdict
     reasons: tuple[str, ...]
@@ -96,6 +122,14 @@ class Status(msgspec.Struct, frozen=True):
     engines: tuple[EngineStatus, ...]
     broker: BrokerStatus
     outbox: OutboxStatus
+    model: wire.ModelHealth | None = None
+    fps: float | None = None
+    infer_ms: Spread | None = None
+    age_ms: Spread | None = None
+    drops: int = 0
+    gaps: int = 0
+    temperature_c: float | None = None
+    throttled: bool = False
 
 
 def read(answer: bytes) -> Status:

@@ -43,6 +43,40 @@ class Topics:
         """Messages that will not come."""
         return f"{self.base}/gap"
 
+    @property
+    def command(self) -> str:
+        """Where this device is told what to do."""
+        return f"{self.base}/command"
+
+    @property
+    def command_result(self) -> str:
+        """Answers to commands that name no response topic."""
+        return f"{self.base}/command/result"
+
+    @property
+    def command_update(self) -> str:
+        """Where Home Assistant asks for the model that is available."""
+        return f"{self.base}/command/update"
+
+    @property
+    def model(self) -> str:
+        """The model at work, and how far an update of it is, retained."""
+        return f"{self.base}/model"
+
+    @property
+    def model_available(self) -> str:
+        """The model that an operator offers to all devices of this root, retained."""
+        return f"{self.root}/models/available"
+
+    @property
+    def root(self) -> str:
+        """What the trees of all devices lie below."""
+        return self.base.rpartition("/")[0]
+
+    def camera_settings(self, camera: str) -> str:
+        """Return the retained topic of how a camera is set: enabled or not, its sampling."""
+        return f"{self.base}/camera/{check_name('camera name', camera)}"
+
     def events(self, camera: str) -> str:
         """Return the topic of a camera's events."""
         return f"{self.base}/events/{check_name('camera name', camera)}"

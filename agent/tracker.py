@@ -11,6 +11,8 @@ import numpy as np
 from agent.messages import Detections, Tracks
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from agent.config import Detect
@@ -120,6 +122,14 @@ class Tracker:
         if fresh.any():
             self._state += self._born(centre[fresh], size[fresh], detections[fresh], now_s)
         return self._tracks()
+
+    def exchange(self, options: TrackerOptions, classes: Mapping[int, int]) -> None:
+        """Go on with another model: `classes` are its class ids by those known so far; tracks of others end."""
+        self._options = options
+        known = [class_id in classes for class_id in self._state.class_id.tolist()]
+        self._state = self._state[np.array(known, np.bool_)]
+        renamed = [classes[class_id] for class_id in self._state.class_id.tolist()]
+        self._state.class_id = np.array(renamed, np.int32)
 
     def _rescale(self, aspect: float) -> None:
         if aspect != self._scale[0]:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Key = int | str
-"""Names a message while it is under way: a row's key, or the topic of a retained message."""
+"""Names a message while it is under way: a row's key, the topic of a retained message, or "#" and a note's number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Message:
     """One payload for one topic. `qos` 0 asks for no answer: it counts as delivered once handed over.
 
     `offset_s`: utc minus monotonic time that the payload was made with while the clock was not synchronised,
-    where that still means something: in the boot it was made in.
+    where that still means something: in the boot it was made in. `correlation` is what a requester gave for his answer.
     """
 
     key: Key
@@ -27,6 +27,21 @@ class Message:
     qos: int = 1
     retain: bool = False
     offset_s: float | None = None
+    correlation: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What came on a topic that was listened to; `retained`: it was kept by the broker, or is to be.
+
+    `response_topic` and `correlation` are what the sender gave for an answer; only MQTT 5 has them.
+    """
+
+    topic: str
+    payload: bytes
+    retained: bool = False
+    response_topic: str | None = None
+    correlation: bytes | None = None
 
 
 class Outcome(Enum):
@@ -76,7 +91,7 @@ class Presence:
 
 
 class Transport(Protocol):
-    """Takes messages, tells what became of each. Driven by one thread, but for `wake()`.
+    """Takes messages, tells what became of each. Driven by one thread, but for `wake()` and `listen()`.
 
     Every message that was sent is reported exactly once; a lost connection reports all under way as LOST.
     """
@@ -93,6 +108,13 @@ class Transport(Protocol):
 
     def send(self, message: Message) -> None:
         """Send `message`; call it only while there is `room`."""
+        ...
+
+    def listen(self, topic: str, take: Callable[[Received], None], *, kept: bool = False) -> None:
+        """Have what comes on `topic` handed to `take`, which neither blocks nor raises. From any thread.
+
+        `kept`: also what the broker keeps for the topic, at each connect.
+        """
         ...
 
     def poll(self, timeout_s: float) -> list[Report]:

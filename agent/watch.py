@@ -5,20 +5,22 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from agent.assembly import model_side
 from agent.camera import Camera
 from agent.config import Detect, Sampling
 from agent.errors import AgentError
-from agent.sampling import make_sampler
-from agent.starter import starter_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from agent.backends import Engine
+    from agent.bundle import Bundle
     from agent.camera import CameraOptions, Ended
     from agent.camerahealth import CameraHealth
     from agent.config import CameraConfig, Config
@@ -79,26 +81,32 @@ class Watch:
         """Return the state of each camera by name; from any thread."""
         return {camera.config.name: camera.health for camera in self.cameras}
 
-    def apply(self, wanted: Sequence[CameraConfig]) -> str:
+    def apply(self, wanted: Sequence[CameraConfig], reason: str = "reload") -> str:
         """Run exactly the cameras `wanted`, complete ones: who is unchanged goes on undisturbed.
 
-        Returns what was done, in words. Raises AgentError, with nothing changed, when a model or setting of a new
-        one is no good.
+        So does who only has another sampling. `reason` is what the events of those that leave end with. Returns
+        what was done, in words. Raises AgentError, with nothing changed, when a model or setting of a new one is
+        no good.
         """
         before = set(self._cameras)
-        same = {camera.config.name for camera in self.cameras if camera.config in wanted}
+        anew = {config.name: config for config in wanted if self._goes_on(config)}
+        same = set(anew)
         try:
             fresh = [self._camera(config) for config in wanted if config.name not in same]
         except AgentError:
             self._engines.keep({bundle_path(camera.config) for camera in self.cameras})
             raise
-        self.stop([camera for camera in self.cameras if camera.config.name not in same], "reload")
+        self.stop([camera for camera in self.cameras if camera.config.name not in same], reason)
+        sampled = {camera for camera in self.cameras if camera.config != anew[camera.config.name]}
+        for camera in sampled:
+            camera.sample(anew[camera.config.name].sampling or Sampling())
         for camera in fresh:
             self._cameras = {**self._cameras, camera.config.name: camera}
             camera.start(self._ended)
         self._engines.keep({bundle_path(config) for config in wanted})
         after = set(self._cameras)
-        done = {"new": after - before, "gone": before - after, "changed": before & after - same}
+        changed = (before & after - same) | {camera.config.name for camera in sampled}
+        done = {"new": after - before, "gone": before - after, "changed": changed}
         told = [f"{what}: {', '.join(sorted(names))}" for what, names in done.items() if names]
         return "; ".join(told) or "no camera changed"
 
@@ -117,6 +125,11 @@ class Watch:
             self._cameras = {name: other for name, other in self._cameras.items() if other is not camera}
         return next((camera.refused for camera in leaving if camera.refused), None)
 
+    def _goes_on(self, config: CameraConfig) -> bool:
+        """Tell whether this camera is at work, as it is to be but for its sampling."""
+        camera = self._cameras.get(config.name)
+        return camera is not None and _but_sampling(camera.config) == _but_sampling(config)
+
     def _camera(self, config: CameraConfig) -> Camera:
         self._starts[config.name] += 1
         again = f".{self._starts[config.name]}" if self._starts[config.name] > 1 else ""
@@ -128,6 +141,10 @@ class Watch:
             event_prefix=f"{self._outlet.outbox.epoch[:8]}{again}-{config.name}",
             recorders=self._recorders,
         )
+
+
+def _but_sampling(config: CameraConfig) -> CameraConfig:
+    return msgspec.structs.replace(config, sampling=None)
 
 
 def complete(config: Config) -> list[CameraConfig]:
@@ -144,14 +161,20 @@ def complete(config: Config) -> list[CameraConfig]:
     ]
 
 
-def bundle_path(config: CameraConfig) -> Path:
-    """Return the bundle of a camera. Raises InputMissing when that is the starter and it is not installed."""
-    return Path(config.model) if config.model else starter_bundle()
+def bundle_path(config: CameraConfig) -> Path | None:
+    """Return the bundle of a camera, None for the default model."""
+    return Path(config.model) if config.model else None
 
 
 def check_cameras(cameras: Sequence[CameraConfig], engines: Engines) -> None:
     """Open the engines of `cameras` and try their settings: what is wrong is told before anything starts."""
+
+    def check(path: Path | None, bundle: Bundle, engine: Engine) -> None:
+        for config in cameras:
+            if bundle_path(config) == path:
+                model_side(bundle, engine, config.detect or Detect(), camera=config.name)
+
+    for path in dict.fromkeys(map(bundle_path, cameras)):
+        engines.room(path, partial(check, path))
     for config in cameras:
-        room = engines.room(bundle_path(config))
-        room.pipeline(config.detect or Detect(), camera=config.name)
-        make_sampler(config.sampling or Sampling())
+        engines.room(bundle_path(config)).pipeline(config.detect or Detect(), camera=config.name)

@@ -28,7 +28,7 @@ _ONLY_ERRORS = 3
 
 
 class OrtEngine:
-    """One .onnx network on `threads` CPU threads: an Engine as agent.backends has it.
+    """One .onnx network on `threads` CPU threads: an Engine as agent.backends has it. An open batch is run as one.
 
     With `sha256`, the bytes that have it are those that run; without, the file may keep its weights beside it.
     Raises InputMissing without the file, BadData when the runtime refuses it or it has another hash.
@@ -93,10 +93,11 @@ def _load(artifact: Path, threads: int, sha256: str | None) -> Any:
 
 
 def _spec(tensor: Any) -> TensorSpec:
-    if not all(isinstance(size, int) for size in tensor.shape):
+    shape = (1, *tensor.shape[1:]) if tensor.shape and isinstance(tensor.shape[0], str) else tensor.shape
+    if not all(isinstance(size, int) for size in shape):
         raise BadData(
             f"tensor {tensor.name}: shape", seen=tensor.shape, fix="give the model a fixed input size"
         )
     if tensor.type not in _DTYPES:
         raise BadData(f"tensor {tensor.name}: type", seen=tensor.type, fix="use a model of ordinary numbers")
-    return TensorSpec(tensor.name, tuple(tensor.shape), np.dtype(_DTYPES[tensor.type]))
+    return TensorSpec(tensor.name, tuple(shape), np.dtype(_DTYPES[tensor.type]))

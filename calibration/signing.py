@@ -14,7 +14,7 @@ from agent.bundle.signature import PREHASHED, TRUSTED, UNTRUSTED, prehash, verif
 from agent.bundle.trust import SIGNATURE
 from agent.errors import BadData
 from agent.strict import shorten
-from calibration.wholefile import write_whole
+from agent.wholefile import write_whole
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -9,8 +9,8 @@ import msgspec
 from agent.bundle import MANIFEST, Accuracy
 from agent.bundle.manifest import dump_manifest
 from agent.errors import AgentError, UsageError
+from agent.wholefile import write_whole
 from calibration.bootstrap import Figure  # noqa: TC001 - msgspec reads the annotations
-from calibration.wholefile import write_whole
 
 if TYPE_CHECKING:
     from agent.bundle import Bundle

@@ -7,12 +7,15 @@ from typing import Literal
 import msgspec
 
 BackendName = Literal["tensorrt", "litert", "tflite-runtime"]
+BATCH = 4
+"""Pictures that wait together in a device with several cameras; more at once only makes each wait longer."""
 
 
 class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`artifact` is the name of a file in the bundle, of `precision`.
 
-    `delegate` False: TFLite's own kernels instead of XNNPACK.
+    `delegate` False: TFLite's own kernels instead of XNNPACK. `batch`: the most pictures of several cameras that
+    a TensorRT engine is built to take at once.
     """
 
     backend: BackendName
@@ -20,6 +23,7 @@ class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     precision: str
     threads: int
     delegate: bool = True
+    batch: int = 1
 
     def __str__(self) -> str:
         """Return it in words, such as `litert int8, 2 threads, no delegate`."""
@@ -28,4 +32,6 @@ class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             words.append(f"{self.threads} {'thread' if self.threads == 1 else 'threads'}")
         if not self.delegate:
             words.append("no delegate")
+        if self.batch > 1:
+            words.append(f"{self.batch} at once")
         return ", ".join(words)

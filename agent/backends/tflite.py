@@ -63,7 +63,7 @@ class TFLiteEngine:
         self._outputs = tuple(_spec(detail) for detail in outputs)
         delegated, nodes = _count_nodes(self._interpreter)
         backend = f"{name}-xnnpack" if delegated else name
-        self._info = EngineInfo(backend, precision, threads, delegated, nodes)
+        self._info = EngineInfo(backend, precision, threads, delegated, nodes, delegate)
         if delegate and not delegated:
             log.warning(
                 "XNNPACK took none of the %d nodes of %s: inference runs many times slower; %s",
@@ -128,13 +128,19 @@ def _load(module: ModuleType, name: str, content: bytes, threads: int, *, delega
             )
             interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
-            reason = first_line(error) or first_line(chatter())
             raise BadData(
                 f"{name} can't be loaded by the runtime",
-                seen=reason,
+                seen=_reason(f"{error}\n{chatter()}"),
                 fix="convert it again, or use another model",
             ) from error
     return interpreter
+
+
+def _reason(said: str) -> str:
+    """Return the first line of what the runtime `said` that is more than news."""
+    lines = (line.strip() for line in said.splitlines())
+    telling = (line for line in lines if line and not line.startswith("INFO:"))
+    return first_line(next(telling, "not enough memory?"))
 
 
 @contextlib.contextmanager

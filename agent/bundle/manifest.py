@@ -88,6 +88,7 @@ class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One file of weights. `bytes` 0 and `sha256` "" are for manifests that come without the weights.
 
     `value` is what was measured in the manifest's metric, 0..1.
+    `open_batch`: it takes any number of pictures at once.
     """
 
     file: str
@@ -99,6 +100,7 @@ class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     value: float | None = None
     made_by: str | None = None
     calibration: str | None = None
+    open_batch: bool = False
 
     def __post_init__(self) -> None:
         _plain("artifact.file", self.file)

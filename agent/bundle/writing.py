@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import glob
-import os
 import secrets
 import shutil
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from agent.bundle import MANIFEST, load_bundle
 from agent.bundle.manifest import dump_manifest
 from agent.errors import CannotCreate
+from agent.wholefile import sync
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,12 +70,3 @@ def check_free(out_dir: Path) -> None:
         raise CannotCreate(
             "bundle directory is not empty", seen=out_dir, fix="give a new directory or empty it"
         )
-
-
-def sync(path: Path) -> None:
-    """Make a file or directory durable, so that the rename never reaches the disk before the data."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -11,9 +11,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent import stateschema
 from agent.check import mounts
-from agent.check.finding import Finding, fault, ok, warning
+from agent.check.finding import Finding, fault, fault_of, ok, warning
 from agent.check.lock import running_agent
+from agent.errors import BadConfig
 from agent.hardware.files import printable
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ def check(state_dir: Path, *, max_bytes: int) -> list[Finding]:
         *lasting(mount),
         *_speed(flush_ms),
         *_agent(state_dir),
+        *_schema(state_dir),
     ]
 
 
@@ -138,6 +141,15 @@ def _agent(state_dir: Path) -> list[Finding]:
         pid = running_agent(state_dir, Path("/proc/locks").read_text(encoding="ascii"))
         if pid is not None:
             return [ok("agent", f"runs on this state directory, process {pid}; it is left alone")]
+    return []
+
+
+def _schema(state_dir: Path) -> list[Finding]:
+    """Return a fault where the directory is of a newer agent."""
+    try:
+        stateschema.check(state_dir)
+    except BadConfig as error:
+        return [fault_of(WHAT, error)]
     return []
 
 

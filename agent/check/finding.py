@@ -20,6 +20,8 @@ State = Literal["ok", "warning", "fault", "skipped"]
 class Finding(msgspec.Struct, frozen=True):
     """One row. `what` is the thing that was checked, `fix` is empty where there is nothing to do.
 
+    `code` is the exit code of the error that a fault comes from, 0 for none: 78 is a setting that makes no sense,
+    69 something that is away.
     Build it with the functions below: they take credentials out of `seen` and `fix`.
     """
 
@@ -27,6 +29,7 @@ class Finding(msgspec.Struct, frozen=True):
     state: State
     seen: str
     fix: str = ""
+    code: int = 0
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -65,9 +68,9 @@ def fault(what: str, seen: str, *, fix: str) -> Finding:
 def fault_of(what: str, error: AgentError) -> Finding:
     """Return the row of a thing that ended in `error`."""
     seen = error.what if error.seen is None else f"{error.what}: {error.seen}"
-    return _finding(what, "fault", seen, error.fix)
+    return _finding(what, "fault", seen, error.fix, error.exit_code)
 
 
-def _finding(what: str, state: State, seen: str, fix: str = "") -> Finding:
+def _finding(what: str, state: State, seen: str, fix: str = "", code: int = 0) -> Finding:
     """Each text is one line: what other programs say may have several."""
-    return Finding(redact(what), state, " ".join(redact(seen).split()), " ".join(redact(fix).split()))
+    return Finding(redact(what), state, " ".join(redact(seen).split()), " ".join(redact(fix).split()), code)

@@ -98,6 +98,8 @@ def _threads(info: EngineInfo) -> str:
 def _delegated(info: EngineInfo) -> str:
     if info.backend == "tensorrt":
         return f"{info.nodes} layers"
+    if not info.delegate:
+        return f"TFLite's own kernels, as `tune` measured them faster ({info.nodes} operators)"
     if not info.delegated_nodes:
         return f"XNNPACK runs none of {info.nodes} operators"
     parts = "1 part" if info.delegated_nodes == 1 else f"{info.delegated_nodes} parts"
@@ -105,7 +107,7 @@ def _delegated(info: EngineInfo) -> str:
 
 
 def _slow(what: str, info: EngineInfo) -> list[Finding]:
-    if info.delegated_nodes:
+    if info.delegated_nodes or not info.delegate:
         return []
     fix = "make /proc/cpuinfo and /sys visible to the service (no ProcSubset=pid)"
     if info.backend.startswith("tflite-runtime"):

@@ -11,6 +11,7 @@ from agent.bundle.trust import read_trust
 from agent.capture import StreamOptions
 from agent.config import Detect, Sampling
 from agent.errors import AgentError
+from agent.modelstore import FOLDER, ModelStore
 from agent.starter import starter_bundle
 from agent.topics import Topics
 
@@ -93,10 +94,11 @@ def from_config(config: Config, *, device: str, state_dir: Callable[[], Path], t
             mqtt = mqtt_options(config.mqtt)
         except AgentError as error:
             trouble = error
+    state = Path(config.state_dir) if config.state_dir else state_dir()
     return Target(
-        cameras=tuple(_camera(camera, config) for camera in config.camera),
+        cameras=tuple(_camera(camera, config, state) for camera in config.camera),
         device=config.device or device,
-        state_dir=Path(config.state_dir) if config.state_dir else state_dir(),
+        state_dir=state,
         threads=config.limits.threads or threads,
         trust=read_trust(config.models),
         topic_root=config.topic_root,
@@ -108,7 +110,7 @@ def from_config(config: Config, *, device: str, state_dir: Callable[[], Path], t
     )
 
 
-def _camera(camera: CameraConfig, config: Config) -> CameraTarget:
+def _camera(camera: CameraConfig, config: Config, state_dir: Path) -> CameraTarget:
     from agent.credentials import source_url
 
     url, trouble = "", None
@@ -120,7 +122,7 @@ def _camera(camera: CameraConfig, config: Config) -> CameraTarget:
     return CameraTarget(
         name=camera.name,
         url=url,
-        model=Path(model) if model else starter_bundle(),
+        model=Path(model) if model else ModelStore(state_dir / FOLDER).bundle() or starter_bundle(),
         enabled=camera.enabled,
         sampling=camera.sampling or config.sampling,
         detect=camera.detect or config.detect,

@@ -18,11 +18,15 @@ COMMANDS = {
     "check": "agent.cli.check:check",
     "engine": "agent.cli.engine:engine",
     "status": "agent.cli.status:status",
+    "camera": "agent.cli.camera:camera",
+    "do": "agent.cli.do:do",
     "outbox": "agent.cli.outbox:outbox",
     "events": "agent.cli.events:events",
+    "command": "agent.cli.command:command",
     "system": "agent.cli.system:system",
     "bench": "agent.cli.bench:bench",
     "tune": "agent.cli.tune:tune",
+    "fleet": "agent.cli.fleet:fleet",
 }
 """Where each command is; imported when it is asked for, so that none pays for the others."""
 cli = command_line(

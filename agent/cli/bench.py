@@ -72,6 +72,9 @@ def bench(
     All rates come from alternated runs, so that a noisy machine disturbs all alike; rounds in which the host of
     a virtual machine took more than 3 % of its processor time are also told apart ("quiet" are the others).
 
+    The engine is the bundle's best .tflite on --threads, not what `tune` chose; TensorRT, its batches and its
+    memory are not measured here: `edge-agent tune` does that.
+
     Exit codes: 0 done; 2 usage; 65 bad video or model; 66 file missing, or OpenCV for --plot; 73 can't write.
     """
     from agent.bench.clip import default_cache

@@ -7,7 +7,9 @@ import os
 import platform
 import pwd
 import re
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rich.console import Console
+
+    from agent.bundle import Trust
 
 EX_IOERR = 74
 FILE = click.Path(path_type=Path, readable=False)
@@ -57,21 +61,32 @@ def check_owner(state_dir: Path) -> None:
 
 
 def bundle_of(model: Path | None, config: Path | None) -> Path:
-    """Return `model`, else the one that the agent with this `config` runs, else the starter.
+    """Return `model`, else the one that the agent with this `config` runs: its own, the store's, the starter.
 
     Raises UsageError where its cameras have several, and what reading it raises.
     """
     from agent.config.load import load_config
+    from agent.modelstore import FOLDER, ModelStore
     from agent.starter import starter_bundle
 
     if model is not None or config is None:
         return model or starter_bundle()
     loaded = load_config(config)
+    store = ModelStore(Path(loaded.state_dir or default_state_dir()) / FOLDER)
     own = [camera.model for camera in loaded.camera if camera.enabled] or [None]
-    found = dict.fromkeys(each or loaded.model or str(starter_bundle()) for each in own)
+    found = dict.fromkeys(each or loaded.model or str(store.bundle() or starter_bundle()) for each in own)
     if len(found) > 1:
         raise UsageError(f"{config} has several models", seen=", ".join(found), fix="name one by --model")
     return Path(next(iter(found)))
+
+
+def trust_of(config: Path | None) -> Trust:
+    """Return whose bundles the agent with this `config` runs; without one it runs any. Raises as `read_trust`."""
+    from agent.bundle import NOBODY
+    from agent.bundle.trust import read_trust
+    from agent.config.load import load_config
+
+    return read_trust(load_config(config).models) if config is not None else NOBODY
 
 
 def default_device() -> str:
@@ -102,3 +117,17 @@ def make_console(*, stderr: bool = False) -> Console:
             raise
 
     return Piped(stderr=stderr, highlight=False, emoji=False)
+
+
+@contextlib.contextmanager
+def interrupts() -> Iterator[threading.Event]:
+    """Yield what SIGINT and SIGTERM set."""
+    stop = threading.Event()
+    before = {
+        number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.common import FILE, bundle_of, check_owner, make_console, reader_may_leave, state_dir_of
+from agent.cli.common import (
+    FILE,
+    bundle_of,
+    check_owner,
+    make_console,
+    reader_may_leave,
+    state_dir_of,
+    trust_of,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +58,10 @@ def build(
 
     A build that failed before is tried again. For the service, do it as its user.
 
-    Exit codes: 0 it is there; 65 TensorRT refuses the model, or the engine is not what the model should be;
+    With --config, a bundle that its [models] does not trust is not built.
+
+    Exit codes: 0 it is there; 65 TensorRT refuses the model, the engine is not what the model should be, or the
+    bundle is not signed as it must be;
     69 TensorRT can't run here; 73 no room, or can't write; 75 not enough memory; 77 the state directory is of
     another user.
     """
@@ -61,7 +72,7 @@ def build(
 
     place = state_dir or state_dir_of(config)
     check_owner(place)
-    bundle = load_bundle(bundle_of(model, config))
+    bundle = load_bundle(bundle_of(model, config), trust_of(config))
     with make_console(stderr=True).status("looking at this device") as shown:
         record = build_for(
             bundle,
@@ -117,9 +128,9 @@ def gc(max_mbytes: int | None, config: Path | None, state_dir: Path | None, as_j
     from agent.choosing import Chooser
     from agent.enginestore.store import QUOTA_BYTES
 
-    chooser = Chooser.here(state_dir or state_dir_of(config))
+    engines = Chooser.here(state_dir or state_dir_of(config)).engines
     most_bytes = QUOTA_BYTES if max_mbytes is None else max_mbytes << 20
-    removed = chooser.store.collect(chooser.target, most_bytes=most_bytes)
+    removed = engines.store.collect(engines.target, most_bytes=most_bytes)
     if as_json:
         _print_json([_document(entry) for entry in removed])
     else:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
 from agent.appending import append, open_to_append
-from agent.cli.common import DEFAULT_CONFIG, FILE, make_console, reader_may_leave
-from agent.errors import BadConfig, CannotCreate, InputMissing, IOFault, UsageError
-from agent.topics import check_name
+from agent.cli.broker import broker_options, chosen_broker, level_of
+from agent.cli.common import FILE, interrupts, make_console, reader_may_leave
+from agent.errors import CannotCreate, IOFault, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from agent.collector import Collector, Missing, Taken
-    from agent.mqtt.options import MqttOptions
 
 _SHOWN = 20
 _SILENT_S = 5.0
@@ -38,17 +36,8 @@ _NOBODY = (
 
 @click.command()
 @click.option("--follow", is_flag=True, help="Print events as they come, until Ctrl-C.")
-@click.option(
-    "--config", type=FILE, metavar="FILE", envvar="EDGE_AGENT_CONFIG", help=f"Default: {DEFAULT_CONFIG}."
-)
-@click.option(
-    "--broker", metavar="URL", help="mqtt://[user:password@]host[:port], instead of a configuration."
-)
-@click.option("--ca-file", type=FILE, metavar="PEM", help="Authority of the broker's certificate.")
-@click.option("--cert-file", type=FILE, metavar="PEM", help="A certificate to show to the broker.")
-@click.option("--key-file", type=FILE, metavar="PEM", help="Its key.")
+@broker_options
 @click.option("--device", metavar="NAME", help="Follow this device alone; default: all.")
-@click.option("--topic-root", metavar="ROOT", help="Default: the configuration's, else edge.")
 @click.option("--out", type=FILE, metavar="FILE", help="Append each event to this JSONL file, once.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print each event as one line of JSON, the summary last."
@@ -71,10 +60,11 @@ def events(**given: Any) -> None:
 
     if not given["follow"]:
         raise UsageError("nothing to do", fix="add --follow")
-    options, root = _broker(given)
-    base = f"{root}/{_level('--device', given['device']) or '+'}"
+    broker, root = chosen_broker(given)
+    options = replace(broker, client_id=given["client_id"])
+    base = f"{root}/{level_of('--device', given['device']) or '+'}"
     collector, console = Collector(), make_console()
-    with reader_may_leave(), _opened(given["out"]) as out, _interrupts() as stop:
+    with reader_may_leave(), _opened(given["out"]) as out, interrupts() as stop:
         view = _View(collector, console, out, as_json=given["as_json"])
 
         def deliver(message: MQTTMessage) -> None:
@@ -169,51 +159,6 @@ def _line(taken: Taken, topic: str) -> Text:
     return Text(f"{topic}  can't be read", "red")
 
 
-def _broker(given: dict[str, Any]) -> tuple[MqttOptions, str]:
-    """Return where to subscribe, and the root of the topics. Raises AgentError."""
-    from dataclasses import replace
-
-    from agent.config.load import load_config
-    from agent.credentials import mqtt_options
-    from agent.mqtt.options import parse_url
-
-    if given["broker"] is not None:
-        if (
-            click.get_current_context().get_parameter_source("config")
-            == click.core.ParameterSource.COMMANDLINE
-        ):
-            raise UsageError("--config and --broker together", fix="give one of them")
-        options, root = parse_url(given["broker"]), "edge"
-    else:
-        try:
-            config = load_config(given["config"] or DEFAULT_CONFIG)
-        except InputMissing as fault:
-            if given["config"] is not None:
-                raise
-            fix = "give --broker URL, or --config FILE"
-            raise InputMissing(fault.what, seen=fault.seen, fix=fix) from fault
-        if config.mqtt is None:
-            raise UsageError("the configuration has no [mqtt]", fix="give --broker")
-        options, root = mqtt_options(config.mqtt), config.topic_root
-    names = ("ca_file", "cert_file", "key_file")
-    options = replace(options, **{name: given[name] for name in names if given[name] is not None})
-    if not options.tls and any(given[name] for name in names):
-        raise UsageError("certificates without TLS", fix="give --broker mqtts://host")
-    if (options.cert_file is None) != (options.key_file is None):
-        raise UsageError("one of --cert-file and --key-file", fix="give both")
-    for level in (given["topic_root"] or root).split("/"):
-        _level("--topic-root", level)
-    return replace(options, client_id=given["client_id"]), given["topic_root"] or root
-
-
-def _level(option: str, name: str | None) -> str | None:
-    """Return `name` if it is None or can be one level of a topic. Raises UsageError."""
-    try:
-        return None if name is None else check_name(option, name)
-    except BadConfig as fault:
-        raise UsageError(fault.what, seen=fault.seen, fix=fault.fix) from fault
-
-
 def _silent(granted_s: float | None, heard: bool) -> bool:
     """Return whether nothing came although an agent's retained status would be here by now."""
     return granted_s is not None and not heard and time.monotonic() - granted_s >= _SILENT_S
@@ -231,17 +176,3 @@ def _opened(path: Path | None) -> Iterator[BinaryIO | None]:
         raise CannotCreate(f"can't write to {path}", seen=fault.strerror, fix="give another --out") from fault
     with file:
         yield file
-
-
-@contextlib.contextmanager
-def _interrupts() -> Iterator[threading.Event]:
-    """Yield what SIGINT and SIGTERM set."""
-    stop = threading.Event()
-    before = {
-        number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

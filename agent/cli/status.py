@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from agent.cli.common import DEFAULT_CONFIG, FILE, default_state_dir, make_console, reader_may_leave
+from agent.cli.asking import of_agent, running_agent, wanted_state_dir
+from agent.cli.common import make_console, reader_may_leave
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from rich.console import Console
     from rich.table import Table
@@ -18,18 +19,11 @@ if TYPE_CHECKING:
 
     from agent.status import Status
 
-SERVICE = Path("/run/edge-agent")
-"""RuntimeDirectory of the systemd unit."""
 _STYLES = {"ok": "green", "degraded": "yellow", "stuck": "bold red"}
 
 
 @click.command()
-@click.option(
-    "--config", type=FILE, envvar="EDGE_AGENT_CONFIG", metavar="FILE", help="Ask the agent of this file."
-)
-@click.option(
-    "--state", "state_dir", type=FILE, metavar="DIR", help="Ask the agent that has this state directory."
-)
+@of_agent
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @reader_may_leave()
 def status(config: Path | None, state_dir: Path | None, as_json: bool) -> None:
@@ -41,62 +35,12 @@ def status(config: Path | None, state_dir: Path | None, as_json: bool) -> None:
     """
     import msgspec
 
-    answer = _answer(state_dir or _state_dir_of(config))
+    _, answer = running_agent(state_dir or wanted_state_dir(config))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(answer), indent=2).decode())
     else:
         _print(answer, make_console())
     raise SystemExit(answer.verdict != "ok")
-
-
-def _state_dir_of(config: Path | None) -> Path | None:
-    """Return what the configuration says. Raises AgentError."""
-    from agent.config.load import load_config
-
-    if config is None:
-        return None
-    return Path(load_config(config).state_dir or default_state_dir())
-
-
-def _answer(wanted: Path | None) -> Status:
-    """Return what the agent with the state directory `wanted` answers, without one the first there is.
-
-    Raises ServiceAway, NotPermitted.
-    """
-    import os
-
-    from agent.control import SOCKET, ask, socket_folder
-    from agent.errors import ServiceAway
-    from agent.status import read
-
-    def places() -> Iterator[Path]:
-        if wanted:
-            yield wanted
-        yield from (socket_folder(SERVICE, os.environ), SERVICE)
-        if not wanted:
-            yield _usual_state_dir()  # reads the configuration: only when nobody has answered
-
-    away: dict[Path, ServiceAway] = {}
-    for folder in places():
-        if folder in away:
-            continue
-        try:
-            found = read(ask(folder, "status"))
-        except ServiceAway as fault:
-            away[folder] = fault
-            continue
-        if wanted in {None, folder} or Path(found.state_dir).resolve() == wanted.resolve():
-            return found
-    if there := [fault for folder, fault in away.items() if (folder / SOCKET).exists()]:
-        raise there[0]
-    asked = " or ".join(str(folder / SOCKET) for folder in away)
-    fix = "start it, or name its state directory with --state"
-    raise ServiceAway(f"no agent answers on {asked}", seen=next(iter(away.values())).seen, fix=fix)
-
-
-def _usual_state_dir() -> Path:
-    """Return the state directory of `run` without options."""
-    return (_state_dir_of(DEFAULT_CONFIG) if DEFAULT_CONFIG.is_file() else None) or default_state_dir()
 
 
 def _print(seen: Status, console: Console) -> None:
@@ -155,9 +99,14 @@ def _rows(seen: Status) -> Iterator[tuple[str, str]]:
     kept = "" if box.durable else ", in memory alone"
     share = f"{box.used_bytes / 2**20:.1f} of {box.max_bytes / 2**20:.0f} MiB"
     for engine in seen.engines:
-        yield f"model {engine.model}", f"{engine.artifact} ({engine.precision}) on {engine.backend}"
+        took = (
+            f", p50 {engine.infer_ms.p50:.0f} ms, p95 {engine.infer_ms.p95:.0f} ms" if engine.infer_ms else ""
+        )
+        yield f"model {engine.model}", f"{engine.artifact} ({engine.precision}) on {engine.backend}{took}"
         if engine.building:
             yield "building", engine.building
+    if (model := seen.model) is not None and model.state in {"pending", "committed"}:
+        yield "installed", f"{model.name} v{model.version} ({model.bundle_sha[:12]}), {model.state}"
     yield "outbox", f"{box.queued} queued, {share}{kept}"
     yield "clock", f"{seen.time}, {'synchronised' if seen.clock_synced else 'no time server has set it'}"
     yield "state directory", seen.state_dir

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.cli.common import FILE, bundle_of, check_owner, make_console, reader_may_leave, state_dir_of
+from agent.cli.common import (
+    FILE,
+    bundle_of,
+    check_owner,
+    make_console,
+    reader_may_leave,
+    state_dir_of,
+    trust_of,
+)
 from agent.errors import ServiceAway, UsageError
 
 if TYPE_CHECKING:
@@ -48,7 +56,8 @@ def tune(
     device, its runtimes or the weights change; within 5 % fewer threads and less memory win.
 
     With --seconds 3 each takes about 6 to 15 s: a Raspberry Pi has eight with one artifact, which is a minute or
-    two. TensorRT builds its engines first, many minutes each. Stop what else uses the device.
+    two. TensorRT builds its engines first, many minutes each: for one picture, and for several of the cameras in
+    --config at once, where the model can. Stop what else uses the device.
 
     Exit codes: 0 done; 2 usage; 65 bad bundle; 66 bundle missing; 69 nothing here can run it; 73 can't write the
     state directory; 77 it is another user's, and this is root; 130 interrupted, nothing is kept.
@@ -64,7 +73,9 @@ def tune(
     place = state_dir or state_dir_of(config)
     check_owner(place)
     with _progress() as tell:
-        tuning, kept = measure(bundle_of(model, config), place, seconds=seconds, tell=tell)
+        bundle, cameras = bundle_of(model, config), _cameras(config)
+        trust = trust_of(config)
+        tuning, kept = measure(bundle, place, seconds=seconds, cameras=cameras, trust=trust, tell=tell)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(tuning), indent=2).decode())
     else:
@@ -72,6 +83,13 @@ def tune(
     if tuning.chosen is None:
         seen = next((each.objection for each in tuning.measured), "; ".join(tuning.absent))
         raise ServiceAway(f"nothing here can run {tuning.model}", seen=seen, fix="see `edge-agent probe`")
+
+
+def _cameras(config: Path | None) -> int:
+    """Return how many cameras of `config` are on, 1 without one."""
+    from agent.config.load import load_config
+
+    return max(1, sum(camera.enabled for camera in load_config(config).camera)) if config else 1
 
 
 @contextmanager

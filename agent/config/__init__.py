@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from agent.config.camera import CameraConfig, Detect, Sampling, Zone
-from agent.config.device import Config, LimitsConfig, MetricsConfig, ModelsConfig, MqttConfig, OutboxConfig
+from agent.config.device import (
+    CommandsConfig,
+    Config,
+    HomeAssistantConfig,
+    LimitsConfig,
+    MetricsConfig,
+    ModelsConfig,
+    MqttConfig,
+    OutboxConfig,
+)
 
 __all__ = [
     "CameraConfig",
+    "CommandsConfig",
     "Config",
     "Detect",
+    "HomeAssistantConfig",
     "LimitsConfig",
     "MetricsConfig",
     "ModelsConfig",

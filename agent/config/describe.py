@@ -24,6 +24,8 @@ _STRUCTS = {
     "mqtt": "MqttConfig",
     "outbox": "OutboxConfig",
     "metrics": "MetricsConfig",
+    "commands": "CommandsConfig",
+    "homeassistant": "HomeAssistantConfig",
     "models": "ModelsConfig",
     "limits": "LimitsConfig",
     "sampling": "Sampling",

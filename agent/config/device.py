@@ -15,6 +15,7 @@ from agent.topics import check_name
 
 MAX_OUTBOX_MBYTES = 1_000_000
 MAX_THREADS = 64
+MAX_COMMIT_FRAMES, MAX_COMMIT_S = 1_000_000, 86_400.0
 MAX_ROOT_LEVELS = 10
 _HOST = re.compile(r"[\w.-]{1,253}")
 _HOST_IN_URL = re.compile(r"(?s)(?:\w+://)?(?:.*@)?\[?([A-Za-z0-9.-]{1,80})\]?(?::(\d{1,5}))?/?")
@@ -84,20 +85,47 @@ class MetricsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return host.strip("[]"), int(port)
 
 
+class CommandsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether the agent does what it is told over MQTT."""
+
+    enabled: bool = True
+
+
+class HomeAssistantConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether Home Assistant is told of this device; `prefix` is its discovery prefix."""
+
+    enabled: bool = False
+    prefix: str = "homeassistant"
+
+    def __post_init__(self) -> None:
+        for level in self.prefix.split("/"):
+            check_name("homeassistant.prefix", level)
+
+
 class ModelsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whose bundles run: `trusted_keys` are minisign's public keys, each the path of a file or the key itself.
 
     A bundle with a signature must be signed by one of them; one without runs with a warning, or, with
     `require_signature`, not at all. The models that are shipped need none.
+
+    A model that was just installed may stay once it has inferred `commit_frames` frames and been at work for
+    `commit_s`; until then a fault of it brings back the one before. Models in the store take `quota_mbytes` at
+    most; what runs, and ran before it, always stays.
     """
 
     trusted_keys: tuple[str, ...] = ()
     require_signature: bool = False
+    commit_frames: int = 300
+    commit_s: float = 120.0
+    quota_mbytes: int = 2048
 
     def __post_init__(self) -> None:
         for i, key in enumerate(self.trusted_keys):
             if not is_key_line(key):
                 check_path(f"models.trusted_keys[{i}]", key)
+        check_between("models.commit_frames", self.commit_frames, 1, MAX_COMMIT_FRAMES)
+        check_between("models.commit_s", self.commit_s, 0, MAX_COMMIT_S)
+        check_between("models.quota_mbytes", self.quota_mbytes, 0, MAX_OUTBOX_MBYTES)
 
 
 class LimitsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -130,6 +158,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     detect: Detect = Detect()
     outbox: OutboxConfig = OutboxConfig()
     metrics: MetricsConfig = MetricsConfig()
+    commands: CommandsConfig = CommandsConfig()
+    homeassistant: HomeAssistantConfig = HomeAssistantConfig()
     models: ModelsConfig = ModelsConfig()
     limits: LimitsConfig = LimitsConfig()
 

@@ -88,6 +88,7 @@ class Builder:
                 bundle=str(bundle.path.absolute()),
                 artifact=artifact.file,
                 sha256=artifact.sha256,
+                batch=key.batch,
                 draft=str(draft.absolute()),
                 timing_cache=str(self.store.timing_cache(key.target).absolute()),
                 workspace_bytes=workspace_for(free_bytes),
@@ -132,8 +133,8 @@ class Builder:
                     child.kill()
             if child.returncode == 0:
                 return last.outputs
-            if last.fault:
-                raise last.error()
+            if last.fault is not None:
+                raise last.fault.error()
             raise _crash(request.artifact, child.returncode, stderr)
 
     def _watch(self, child: subprocess.Popen[bytes], bounds: Bounds, name: str) -> Said:

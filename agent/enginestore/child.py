@@ -19,10 +19,10 @@ import msgspec
 from agent.backends.tensorrt import TensorRTEngine, build_engine, load_tensorrt
 from agent.bundle import load_bundle
 from agent.bundle.files import read_weights
-from agent.enginestore.key import BATCH
 from agent.enginestore.request import Request, Said
 from agent.enginestore.store import PLAN, TIMING, disk_fault
 from agent.errors import AgentError
+from agent.toldfault import ToldFault
 from agent.trial import try_out
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def main() -> int:
     try:
         _build(request, say)
     except AgentError as error:
-        say(Said.of(error))
+        say(Said(fault=ToldFault.of(error)))
         return 1
     return 0
 
@@ -55,7 +55,7 @@ def _build(request: Request, say: Callable[[Said], None]) -> None:
         trt,
         read_weights(bundle.file(artifact), request.sha256),
         workspace_bytes=request.workspace_bytes,
-        batch=BATCH,
+        batch=request.batch,
         timing_cache=cache.read_bytes() if cache.exists() else None,
         progress=_told_at_times(say),
     )

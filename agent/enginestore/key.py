@@ -12,11 +12,6 @@ from agent import __version__
 if TYPE_CHECKING:
     from agent.bundle import Manifest
 
-BATCH = 4
-"""Pictures of several cameras that an engine takes at once, where the ONNX file leaves the batch open."""
-FLAGS = ("strongly typed", f"batch {BATCH}")
-"""How engines are built; another way of building is another key."""
-
 
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What engines are built for: TensorRT's version, the GPU's SM such as "8.7", the L4T release ("" on a PC)."""
@@ -32,11 +27,12 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All that an engine depends on."""
+    """All that an engine depends on. `batch` is the most pictures that it takes at once."""
 
     onnx_sha256: str
     target: Target
-    flags: tuple[str, ...] = FLAGS
+    batch: int = 1
+    flags: tuple[str, ...] = ("strongly typed",)
 
     @property
     def digest(self) -> str:

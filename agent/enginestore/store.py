@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from agent.bundle.writing import sync
 from agent.enginestore.key import Failure, Key, Record, due
 from agent.errors import CannotCreate, IOFault, NotPermitted
+from agent.wholefile import sync
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,16 +61,16 @@ class EngineStore:
 
     def has(self, key: Key) -> bool:
         """Tell whether there is an engine for `key`; whether it is sound, `read` tells."""
-        return os.access(self._place(key) / RECORD, os.R_OK)
+        return os.access(self.place(key) / RECORD, os.R_OK)
 
     def record(self, key: Key) -> Record | None:
         """Return what was written of the engine for `key`, None if that can't be read or is of another."""
-        record = _read_record(self._place(key))
+        record = _read_record(self.place(key))
         return record if record is not None and record.key == key else None
 
     def read(self, key: Key) -> bytes | None:
         """Return the engine for `key`, its hash checked; what is damaged is thrown away with a line in the log."""
-        place, record = self._place(key), self.record(key)
+        place, record = self.place(key), self.record(key)
         if not self.has(key):
             return None
         try:
@@ -92,7 +92,7 @@ class EngineStore:
     def remove(self, key: Key, why: str) -> None:
         """Throw the engine for `key` away."""
         log.warning("engine %s is thrown away, to be built anew: %s", key.digest, why)
-        shutil.rmtree(self._place(key), ignore_errors=True)
+        shutil.rmtree(self.place(key), ignore_errors=True)
 
     # -- building --
 
@@ -116,7 +116,7 @@ class EngineStore:
             (draft / RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2))
             for written in (draft / PLAN, draft / RECORD, draft):
                 sync(written)
-            place = self._place(record.key)
+            place = self.place(record.key)
             if place.exists():  # not readable as an engine, else it would not have been built
                 shutil.rmtree(place)
             draft.rename(place)
@@ -207,7 +207,8 @@ class EngineStore:
 
     # -- parts --
 
-    def _place(self, key: Key) -> Path:
+    def place(self, key: Key) -> Path:
+        """Return the folder of the engine for `key`, which need not be there."""
         return self.folder / key.digest
 
     def _failed(self, key: Key) -> Path:

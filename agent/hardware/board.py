@@ -30,7 +30,8 @@ class Board(msgspec.Struct, frozen=True):
 
     `model` is for people's eyes alone. `cores` are those that are online, `usable_cpus` what affinity and
     cgroups leave of them (in a tree of files: all). `features` are those that matter to inference, None when
-    /proc/cpuinfo is hidden. `sm` is the GPU's compute capability. `tensorrt` is the version of the package.
+    /proc/cpuinfo is hidden. `power_mode` is a Jetson's (nvpmodel). `sm` is the GPU's compute capability.
+    `tensorrt` is the version of the package.
     """
 
     kind: Kind
@@ -54,6 +55,7 @@ class Board(msgspec.Struct, frozen=True):
     tensorrt: str | None = None
     gpu: str | None = None
     sm: str | None = None
+    power_mode: str | None = None
     problems: tuple[Problem, ...] = ()
 
 
@@ -91,6 +93,7 @@ def identify(facts: Facts) -> Board:
         tensorrt=tensorrt_package(facts.packages),
         gpu=soc.gpu if soc else None,
         sm=soc.sm if soc else None,
+        power_mode=facts.power_mode,
         problems=tuple(_problems(facts, cpu, machine)),
     )
 

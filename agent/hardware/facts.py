@@ -11,6 +11,7 @@ import msgspec
 
 from agent.hardware.cores import usable_cpus
 from agent.hardware.files import printable, read_bytes, read_line, read_text
+from agent.hardware.throttling import read_power_mode
 
 _PACKAGES = re.compile(r"nvidia-l4t-core|nvidia-jetpack|tensorrt|libnvinfer[0-9]{1,3}|python3-libnvinfer")
 _ELF_MACHINES = {3: "i686", 40: "armv7l", 62: "x86_64", 183: "aarch64", 243: "riscv64"}
@@ -24,7 +25,7 @@ class Facts(msgspec.Struct, frozen=True):
     `compatible` are the entries of the device tree's root, the most special first. `packages` are those of
     NVIDIA that dpkg has installed, by name. `machine` is the kernel's, `userland_machine` that of the programs;
     `userland_bits` are those of the Python that runs, in a tree of files those of the programs. `usable_cpus`
-    is what affinity and cgroups leave, None in a tree of files.
+    is what affinity and cgroups leave, None in a tree of files. `power_mode` is nvpmodel's.
     """
 
     compatible: tuple[str, ...] | None = None
@@ -40,6 +41,7 @@ class Facts(msgspec.Struct, frozen=True):
     userland_machine: str | None = None
     cpus_online: str | None = None
     usable_cpus: int | None = None
+    power_mode: str | None = None
 
 
 def read_facts(root: Path = Path("/")) -> Facts:
@@ -61,6 +63,7 @@ def read_facts(root: Path = Path("/")) -> Facts:
         userland_machine=machine,
         cpus_online=read_line(root / "sys/devices/system/cpu/online"),
         usable_cpus=usable_cpus() if here else None,
+        power_mode=read_power_mode(root),
     )
 
 

@@ -61,7 +61,7 @@ def read_throttling(root: Path = Path("/")) -> Throttling:
         zones=zones,
         under_voltage=alarm or bool(bits & _UNDER_VOLTAGE),
         slowed=(*caps, *_cooling(root)),
-        power_mode=_power_mode(root),
+        power_mode=read_power_mode(root),
     )
 
 
@@ -87,7 +87,7 @@ def _cooling(root: Path) -> list[str]:
     return sorted({name for name in at_work if _SLOWS.fullmatch(name)})
 
 
-def _power_mode(root: Path) -> str | None:
+def read_power_mode(root: Path) -> str | None:
     """Return the name of nvpmodel's mode, or its number where the table of modes is not there."""
     chosen = re.search(r"pmode:(\d{1,4})", read_text(root / "var/lib/nvpmodel/status") or "")
     if chosen is None:

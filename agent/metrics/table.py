@@ -200,6 +200,10 @@ METRICS = (
         "edge_agent_broker_answers_total", "counter", "What became of messages that were sent.", ("answer",),
         lambda s: {(answer,): getattr(s.publisher, answer) for answer in _ANSWERS},
     ),
+    Metric(
+        "edge_agent_commands_total", "counter", "Commands that came over MQTT, by what became of them.", ("result",),
+        lambda s: {(result,): count for result, count in s.commands.items()},
+    ),
     # heat and power
     Metric(
         "edge_agent_temperature_celsius", "gauge", "Temperature of a thermal zone.", ("zone",),

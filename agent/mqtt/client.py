@@ -17,19 +17,31 @@ if TYPE_CHECKING:
     from agent.mqtt.options import MqttOptions
 
 V5, V311 = MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311
+MAX_RECEIVED_BYTES = 1 << 20
+"""No packet that comes is larger: a broker of MQTT 5 passes none on, at one of 3.1.1 the connection is given up."""
 
 
 class Client(PahoClient):
-    """paho's client, but for two things.
+    """paho's client, but for three things.
 
     `on_answer(client, packet id, reason code)` gets every PUBACK as it came. paho drops the ones it does not wait for
     without a word, and takes a reason code that the standard does not list for a PUBACK for a broken connection:
     mosquitto sends 0x95 for what is over its `message_size_limit`, so that one message would end every connection.
 
     A TLS handshake that fails closes its socket, and is never tried without the host's name.
+
+    Of a packet that is larger than MAX_RECEIVED_BYTES no more than its length is read: the connection is `flooded`, and
+    over.
     """
 
     on_answer: Callable[[PahoClient, int, int], None] | None = None
+    flooded = False
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        if bufsize > MAX_RECEIVED_BYTES:
+            self.flooded = True
+            raise ConnectionAbortedError(f"a packet of {bufsize} bytes")
+        return super()._sock_recv(bufsize)
 
     def _ssl_wrap_socket(self, tcp_sock: socket.socket) -> ssl.SSLSocket:
         context = cast("ssl.SSLContext", self._ssl_context)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from paho.mqtt.client import MQTTMessage
 
+    from agent.mqtt.client import Client
     from agent.mqtt.options import MqttOptions
 
 log = logging.getLogger(__name__)
@@ -46,19 +47,25 @@ class Follower:
 
     Without a client id in `options` the broker keeps what comes while the connection is away; with one, also what
     comes while this program is, for up to a week. What `deliver` raises ends `run`, the message unacknowledged; what
-    comes when it is to stop is left to the broker.
+    comes when it is to stop is left to the broker. `on_granted` may publish at each connection, as soon as what it
+    asks for can come.
     `granted_s`: when the broker granted a subscription that brings all that is retained, on the monotonic clock;
     None before, and where a session goes on.
     """
 
     def __init__(
-        self, options: MqttOptions, filters: Sequence[str], deliver: Callable[[MQTTMessage], None]
+        self,
+        options: MqttOptions,
+        filters: Sequence[str],
+        deliver: Callable[[MQTTMessage], None],
+        *,
+        on_granted: Callable[[Client], None] | None = None,
     ) -> None:
         self._lasting = bool(options.client_id)
         self._options = (
             options if self._lasting else replace(options, client_id=f"edge-events-{uuid4().hex[:12]}")
         )
-        self._filters, self._deliver = filters, deliver
+        self._filters, self._deliver, self._on_granted = filters, deliver, on_granted
         self._protocol = V5 if options.protocol == "auto" else V311
         self._client = make_client(
             self._options,
@@ -178,8 +185,11 @@ class Follower:
                 "not authorised to read",
                 f"let this login read {', '.join(self._filters)}",
             )
-        elif not self._goes_on:
+            return
+        if not self._goes_on:
             self.granted_s = self.granted_s or time.monotonic()
+        if self._on_granted is not None:
+            self._on_granted(self._client)
 
 
 def _kept(seconds: int, packet: int) -> Properties:

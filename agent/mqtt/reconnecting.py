@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from agent.mqtt.options import MqttOptions
 
 _LEAST = 0.5  # at `backoff_max_s` of 60 s two tries are at least 30 s apart
+_SPREAD = 5.0  # in waits: a fleet comes back to a broker that was restarted over so long, not all at once
 _SHORT = 3  # so many short connections in a row may be those of two clients with one name
 
 
@@ -20,11 +21,12 @@ class Reconnecting:
 
     Waits begin anew only after a connection that lasted `stable_s` or carried a whole window of confirmed
     messages: a broker that accepts, takes one and drops is not worth a try a second. A login that was refused
-    waits `login_retry_s` more, so that nobody is locked out and at most 12 tries fall into ten minutes.
+    waits `login_retry_s` more, so that nobody is locked out and at most 12 tries fall into ten minutes. The first
+    wait after a connection that proved its worth is drawn from half to five times `backoff_first_s`.
     """
 
     def __init__(self, options: MqttOptions, *, rng: Random) -> None:
-        self._options = options
+        self._options, self._rng = options, rng
         self._backoff = Backoff(
             first_s=options.backoff_first_s, max_s=options.backoff_max_s, rng=rng, least=_LEAST
         )
@@ -46,10 +48,12 @@ class Reconnecting:
         """
         if self._since_s is not None:
             stable = self._stable(now_s)
-            if not contested and (stable or self._confirmed >= self._options.max_in_flight):
-                self._backoff.reset()
+            worthy = not contested and (stable or self._confirmed >= self._options.max_in_flight)
             self._short = 0 if stable else self._short + 1
-        self._since_s = None
+            self._since_s = None
+            if worthy:
+                self._backoff.reset()
+                return self._options.backoff_first_s * self._rng.uniform(_LEAST, _SPREAD)
         return self._backoff.next_s(at_least_s=self._options.login_retry_s if login_refused else 0.0)
 
     def looks_shared(self, now_s: float) -> bool:

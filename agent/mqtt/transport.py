@@ -1,4 +1,4 @@
-"""The way out to an MQTT broker: paho-mqtt driven by the publisher's own loop, never by a thread of paho's.
+"""The way to an MQTT broker and back: paho-mqtt driven by the publisher's own loop, never by a thread of paho's.
 
 MQTT 5 first, because only its PUBACK tells that a publish was refused; 3.1.1 where a broker knows no other.
 """
@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import logging
 import random
-import select
-import socket
-import ssl
 import time
 from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from agent.mqtt import reasons
+from agent.mqtt import loop, reasons
 from agent.mqtt.causes import Causes
-from agent.mqtt.client import V5, V311, make_client, tls_context
+from agent.mqtt.client import MAX_RECEIVED_BYTES, tls_context
+from agent.mqtt.connecting import Limits, client_with_will, connect
+from agent.mqtt.inflight import InFlight
+from agent.mqtt.protocols import Protocols
+from agent.mqtt.receiving import Receiving, properties_of
 from agent.mqtt.reconnecting import Reconnecting
-from agent.transport import Link, Message, Outcome, Presence, Report
+from agent.transport import Link, Message, Outcome, Presence, Received, Report
 from agent.waker import Waker
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from paho.mqtt.client import Client as PahoClient
     from paho.mqtt.client import ConnectFlags, DisconnectFlags
-    from paho.mqtt.enums import MQTTProtocolVersion
     from paho.mqtt.properties import Properties
     from paho.mqtt.reasoncodes import ReasonCode
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_PROTOCOL_NAMES = {V5: "5", V311: "3.1.1"}
 _PACKET_OVERHEAD_BYTES = 32
 _ANSWER_S = 60.0
 
@@ -62,51 +61,53 @@ class MqttTransport:
         self._again = Reconnecting(options, rng=rng or random.Random())  # noqa: S311 - jitter, not a secret
         self._tls = tls_context(options)
         self._client: Client | None = None
-        self._first = V5 if options.protocol == "auto" else V311
-        self._protocol = self._first
+        self._protocols = Protocols(only_old=options.protocol != "auto")
         base = presence.topic.rpartition("/")[0] if presence is not None else ""
         self._causes = Causes(options, base)
         self._said_old = False
         self._session, self._connected, self._strays = 0, False, 0
-        self._under_way: dict[int, Message] = {}
-        self._sent_s: dict[int, float] = {}
+        self._in_flight, self._receiving = InFlight(), Receiving(options.where)
         self._reports: deque[Report] = deque()
-        self._window, self._max_packet_bytes, self._retain_available = 0, 0, True
+        self._limits = Limits.of(None, options)
         self._next_try_s = self._deadline_s = clock()
         self._waker = Waker()
 
     @property
     def link(self) -> Link:
         """How the connection stands."""
-        protocol = f"MQTT {_PROTOCOL_NAMES[self._protocol]}"
-        return Link(self._connected, self._session, protocol, self._causes.last, self._strays)
+        return Link(self._connected, self._session, str(self._protocols), self._causes.last, self._strays)
 
     @property
     def room(self) -> int:
         """How many more messages may be under way: the broker's window, at most `max_in_flight`."""
-        return max(0, self._window - len(self._under_way)) if self._connected else 0
+        return max(0, self._limits.window - len(self._in_flight)) if self._connected else 0
 
     def send(self, message: Message) -> None:
         """Hand `message` to the broker."""
         size_bytes = len(message.payload) + len(message.topic.encode()) + _PACKET_OVERHEAD_BYTES
-        if size_bytes > self._max_packet_bytes > 0:
-            detail = f"{size_bytes} bytes, the broker takes {self._max_packet_bytes}"
+        if size_bytes > self._limits.max_packet_bytes > 0:
+            detail = f"{size_bytes} bytes, the broker takes {self._limits.max_packet_bytes}"
             self._reports.append(Report(message.key, Outcome.REJECTED, detail))
             return
         if self._client is None or not self._connected:
             self._reports.append(Report(message.key, Outcome.LOST))
             return
-        retain = message.retain and self._retain_available
+        retain = message.retain and self._limits.retains
         try:
-            info = self._client.publish(message.topic, message.payload, message.qos, retain)
+            more = properties_of(message.correlation) if self._protocols.new else None
+            info = self._client.publish(message.topic, message.payload, message.qos, retain, more)
         except ValueError as fault:
             self._reports.append(Report(message.key, Outcome.REJECTED, str(fault)))
             return
         if message.qos == 0:
             self._reports.append(Report(message.key, Outcome.DELIVERED))
         else:
-            self._under_way[info.mid] = message
-            self._sent_s[info.mid] = self._clock()
+            self._in_flight.add(info.mid, message, self._clock())
+
+    def listen(self, topic: str, take: Callable[[Received], None], *, kept: bool = False) -> None:
+        """Have what comes on `topic` handed to `take`, as Transport says. From any thread."""
+        self._receiving.listen(topic, take, kept=kept)
+        self._waker.wake()
 
     def poll(self, timeout_s: float) -> list[Report]:
         """Do what is due on the connection; return what became of messages, within `timeout_s`."""
@@ -115,8 +116,8 @@ class MqttTransport:
             self._connect()
         elif self._client is not None and not self._connected and now_s >= self._deadline_s:
             limit = f"no CONNACK within {self._options.connect_timeout_s:g} s"
-            self._drop(limit, next_protocol=self._other())
-        elif now_s - next(iter(self._sent_s.values()), now_s) >= _ANSWER_S:
+            self._drop(limit, silent=True)
+        elif self._in_flight.oldest_s(now_s) >= _ANSWER_S:
             # Contested: a connection that carries nothing is no success, however long it stood.
             self._drop(f"no PUBACK within {_ANSWER_S:g} s: look at the broker's log", contested=True)
         if not self._reports:
@@ -152,16 +153,7 @@ class MqttTransport:
 
     def _wait(self, timeout_s: float) -> None:
         """Sleep until the socket, `wake` or the clock has something to do."""
-        poller = select.poll()
-        poller.register(self._waker, select.POLLIN)
-        sock = self._client.socket() if self._client is not None else None
-        if self._client is not None and sock is not None:
-            poller.register(sock, select.POLLIN | (select.POLLOUT if self._client.want_write() else 0))
-            if isinstance(sock, ssl.SSLSocket) and sock.pending():
-                timeout_s = 0.0
-        timeout_s = min(timeout_s, self._until_due_s())
-        poller.poll(max(0.0, timeout_s) * 1e3)
-        self._waker.clear()
+        loop.wait(self._client, self._waker, min(timeout_s, self._until_due_s()))
 
     def _until_due_s(self) -> float:
         """Return the time to the next try, the end of the wait for CONNACK, or a look at the keep-alive."""
@@ -170,35 +162,26 @@ class MqttTransport:
         return 1.0 if self._connected else min(1.0, self._deadline_s - self._clock())
 
     def _work(self) -> None:
-        """Read, write and keep alive; paho tells by its callbacks what came of it."""
+        """Read, write and keep alive; subscribe to what is new."""
         client = self._client
         if client is None:
             return
-        if isinstance(sock := client.socket(), socket.socket):
-            # A broker that collects its answers (Nagle) would wait 40 ms for each acknowledgement of ours.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        for step in (client.loop_read, client.loop_write, client.loop_misc):
-            if self._client is client:
-                step()
-        if self._client is client and client.socket() is None:
+        if self._connected:
+            self._receiving.subscribe(client, new=self._protocols.new)
+        stands = loop.work(client, lambda: self._client is client)
+        if not stands and self._client is client:
             self._drop("the broker closed the connection")
 
     def _connect(self) -> None:
         """Begin a connection; blocks for name lookup, TCP and TLS, the last two within `connect_timeout_s`."""
-        client = make_client(self._options, protocol=self._protocol, tls=self._tls)
-        client.max_inflight_messages = 0xFFFF  # `room` is the bound: paho's queue is never used
+        client = client_with_will(self._options, self._protocols.current, self._tls, self._presence)
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
         client.on_answer = self._on_answer
-        client.on_socket_register_write = lambda *_: None  # paho then leaves all writing to this loop
-        if self._presence is not None:
-            client.will_set(self._presence.topic, self._presence.will, qos=1, retain=True)
+        self._receiving.begin(client)
         self._client = client
         self._deadline_s = self._clock() + self._options.connect_timeout_s
-        clean: dict[str, Any] = {"clean_start": True} if self._protocol is V5 else {}
         try:
-            client.connect(self._options.host, self._options.port, self._options.keepalive_s, **clean)
-            if isinstance(sock := client.socket(), socket.socket):
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connect(client, self._options, self._protocols.current)
         except (OSError, ValueError) as fault:
             self._drop(getattr(fault, "strerror", None) or str(fault) or type(fault).__name__)
 
@@ -220,12 +203,9 @@ class MqttTransport:
         self._connected = True
         self._session += 1
         self._again.stands(self._clock())
-        limits: object = given  # None with 3.1.1
-        self._window = min(self._options.max_in_flight, getattr(limits, "ReceiveMaximum", 0xFFFF))
-        self._max_packet_bytes = getattr(limits, "MaximumPacketSize", 0)
-        self._retain_available = bool(getattr(limits, "RetainAvailable", 1))
-        self._causes.over(f"connected, MQTT {_PROTOCOL_NAMES[self._protocol]}")
-        if self._protocol is V311 and not self._said_old:
+        self._limits = Limits.of(given, self._options)
+        self._causes.over(f"connected, {self._protocols}")
+        if not self._protocols.new and not self._said_old:
             self._said_old = True
             log.warning(
                 "broker %s speaks MQTT 3.1.1 only: a publish that its access list denies looks delivered",
@@ -233,9 +213,9 @@ class MqttTransport:
             )
 
     def _refused(self, reason: ReasonCode) -> None:
-        if self._protocol is V5 and reason.value == reasons.UNSUPPORTED_PROTOCOL:
+        if reason.value == reasons.UNSUPPORTED_PROTOCOL and self._protocols.refused():
             self._forget_connection()
-            self._protocol, self._next_try_s = V311, self._clock()
+            self._next_try_s = self._clock()
             log.info("broker %s refuses MQTT 5: trying 3.1.1", self._options.where)
             return
         self._drop(f"refused: {reason}", login_refused=reason.value in reasons.LOGIN_REFUSED)
@@ -250,32 +230,35 @@ class MqttTransport:
     ) -> None:
         if client is not self._client:
             return
-        other = None if self._connected else self._other()
-        if not flags.is_disconnect_packet_from_server:
+        silent = not self._connected
+        if self._client.flooded:
+            flood = (
+                f"more than {MAX_RECEIVED_BYTES} bytes were sent to it in one message: look who sends that"
+            )
+            self._drop(flood, contested=True)
+        elif not flags.is_disconnect_packet_from_server:
             now_s = self._clock()
             shared = self._connected and self._again.looks_shared(now_s)
-            self._drop(self._causes.of_lost(str(reason), now_s, shared=shared), next_protocol=other)
+            self._drop(self._causes.of_lost(str(reason), now_s, shared=shared), silent=silent)
         elif reason.value == reasons.TAKEN_OVER:
             why = f"another client uses the same device name ({self._options.client_id})"
             self._drop(f"{why} and took the connection: give one of them another device name", contested=True)
         else:
             if reason.value == reasons.PACKET_TOO_LARGE:
                 self._reject_largest(f"the broker disconnected: {reason}")
-            self._drop(f"the broker disconnected: {reason}", next_protocol=other)
+            self._drop(f"the broker disconnected: {reason}", silent=silent)
 
     def _reject_largest(self, detail: str) -> None:
         """Give up the largest message under way: the one that the broker did not want to see again."""
-        if self._under_way:
-            mid = max(self._under_way, key=lambda each: len(self._under_way[each].payload))
-            self._reports.append(Report(self._under_way.pop(mid).key, Outcome.REJECTED, detail))
+        if (message := self._in_flight.largest()) is not None:
+            self._reports.append(Report(message.key, Outcome.REJECTED, detail))
 
     def _on_answer(self, client: PahoClient, mid: int, code: int) -> None:
-        message = self._under_way.pop(mid, None) if client is self._client else None
+        message = self._in_flight.answered(mid) if client is self._client else None
         if message is None:
             self._strays += 1
             log.debug("broker %s: an answer to nothing that is under way (%d)", self._options.where, mid)
             return
-        self._sent_s.pop(mid, None)
         outcome = reasons.outcome_of(code)
         if outcome is Outcome.DELIVERED:
             self._again.confirmed()
@@ -289,16 +272,19 @@ class MqttTransport:
         self,
         why: str,
         *,
-        next_protocol: MQTTProtocolVersion | None = None,
+        silent: bool = False,
         contested: bool = False,
         login_refused: bool = False,
     ) -> None:
         """Give the connection up, report what was under way as lost, and say when to try again.
 
-        A broker that gives no CONNACK may not know MQTT 5 (amqtt is silent): the next try is with the other.
-        A connection that stood begins with 5 again, so that a restarting broker is not taken for an old one.
+        `silent`: the broker said nothing of this version of MQTT.
         """
-        stood, self._protocol = self._connected, next_protocol or self._first
+        stood = self._connected
+        if silent:
+            self._protocols.silent()
+        else:
+            self._protocols.begin()
         now_s = self._clock()
         wait_s = self._again.lost(now_s, contested=contested, login_refused=login_refused)
         self._forget_connection()
@@ -306,16 +292,10 @@ class MqttTransport:
         self._causes.tell(why, now_s, known=stood or contested)
         log.debug("broker %s: next try in %.1f s", self._options.where, wait_s)
 
-    def _other(self) -> MQTTProtocolVersion:
-        """Return the version to try after one that was met with silence."""
-        return V311 if self._protocol is V5 else self._first
-
     def _forget_connection(self) -> None:
         client, self._client = self._client, None
         self._connected = False
-        self._reports.extend(Report(m.key, Outcome.LOST) for m in self._under_way.values())
-        self._under_way.clear()
-        self._sent_s.clear()
+        self._reports.extend(Report(message.key, Outcome.LOST) for message in self._in_flight.forget())
         sock = client.socket() if client is not None else None
         if sock is not None:
             sock.close()

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 from agent.backoff import Backoff
 from agent.heartbeat import DISK_S, Beat
 from agent.publisher.asking import Asking
-from agent.publisher.pace import Pace
+from agent.publisher.notes import Notes
 from agent.publisher.retained import Retained
-from agent.publisher.underway import UnderWay
+from agent.publisher.rows import Rows
 from agent.transport import Message, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent.outbox.outbox import Outbox
-    from agent.transport import Presence, Report, Transport
+    from agent.transport import Presence, Received, Report, Transport
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,6 @@ BEHIND = 64
 """So many begins and ends of this epoch waiting at a connect are a backlog: it drains as one, behind a new epoch."""
 BACKLOG_HZ = 1000.0
 """What the backlog may be sent with, to leave broker and processor room for what is new."""
-_BURST = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ class PublisherState:
     """How the sending stands. `alive`: its thread runs; whether it hangs, `Publisher.beat` tells.
 
     `delivered` to `lost` count answers as in `Answers`; `strays` answers to nothing that was sent; `faults` faults
-    of this program; `connections` those that were made.
+    of this program; `connections` those that were made; `notes_dropped` answers to commands that did not arrive.
     """
 
     alive: bool
@@ -57,16 +56,15 @@ class PublisherState:
     faults: int
     denied_topics: tuple[str, ...]
     last_error: str
+    notes_dropped: int = 0
 
 
 class Publisher:
     """Sends what the outbox holds, and the last value of each retained topic at every connect.
 
-    What is new goes first: the backlog (earlier epochs, updates) uses at most half of the messages that may be
-    in flight, and at most `backlog_hz`. When begins and ends of the current epoch have piled up while the broker
-    was away, a new epoch begins once the birth is told, so that these are backlog too. `freshen` gives the
-    payload to send of a message whose times were made while the clock was not synchronised. `presence` is told
-    first, and last. What becomes of a message that is not taken: see UnderWay.
+    Which rows go when: see Rows; what becomes of one that is not taken: see UnderWay. When begins and ends of the
+    current epoch have piled up while the broker was away, a new epoch begins once the birth is told, so that these
+    are backlog too. `presence` is told first, and last.
     """
 
     def __init__(
@@ -82,14 +80,14 @@ class Publisher:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._outbox, self._transport, self._presence = outbox, transport, presence
-        self._freshen, self._clock = freshen, clock
+        self._clock = clock
         self.beat = Beat(DISK_S)  # to take, to confirm and to begin an epoch is to read and write the outbox
         rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
-        self._under_way = UnderWay(outbox, hold_s=hold_s, rng=rng)
-        self._retained = Retained(hold_s)
-        self._pace = Pace(backlog_hz, burst=_BURST)
+        self._rows = Rows(outbox, transport, freshen=freshen, hold_s=hold_s, backlog_hz=backlog_hz, rng=rng)
+        self._under_way = self._rows.under_way
+        self._retained, self._notes = Retained(hold_s), Notes()
         self._rest = Backoff(first_s=0.5, max_s=10.0, rng=rng)
-        self._greeting = self._more = False
+        self._greeting = False
         self._session = 0
         self._faults, self._fault = 0, ""
         self._asking = Asking()
@@ -106,6 +104,23 @@ class Publisher:
         """Have `payload` as the retained message of `topic`: the last value wins, told at every connect."""
         self._retained.put(topic, payload)
         self._transport.wake()
+
+    def told(self, topic: str) -> bool:
+        """Return whether the broker has the retained message of `topic` as it is now."""
+        return self._retained.told(topic)
+
+    def retained_topics(self) -> list[str]:
+        """Return the topics that `retain` was called for."""
+        return self._retained.topics
+
+    def note(self, topic: str, payload: bytes, *, correlation: bytes | None = None) -> None:
+        """Have `payload` sent to `topic` once, before all that waits; it is dropped where that fails."""
+        self._notes.put(topic, payload, correlation)
+        self._transport.wake()
+
+    def listen(self, topic: str, take: Callable[[Received], None], *, kept: bool = False) -> None:
+        """Have what comes on `topic` handed to `take`, on this thread: it neither blocks nor raises."""
+        self._transport.listen(topic, take, kept=kept)
 
     def drain(self, timeout_s: float) -> bool:
         """Wait until all that was committed is confirmed; return False when `timeout_s` was not enough."""
@@ -149,6 +164,7 @@ class Publisher:
             faults=self._faults,
             denied_topics=denied,
             last_error=self._fault or link.error or (f"the broker denies {denied[0]}" if denied else ""),
+            notes_dropped=self._notes.dropped,
         )
 
     # -- the thread --
@@ -174,9 +190,7 @@ class Publisher:
         elif self._outbox.epoch != self._epoch:
             self._announce()
         if now_s >= self._under_way.resume_s:
-            for message in self._retained.take(self._transport.room, now_s):
-                self._transport.send(message)
-            self._send_rows(now_s)
+            self._send(now_s)
         wait_s = self._poll_s()
         self.beat.wait()
         reports = self._transport.poll(wait_s)
@@ -194,6 +208,7 @@ class Publisher:
         self.beat.wait()
         self._transport.reset()
         self._retained.forget_under_way()
+        self._notes.forget_under_way()
         self._under_way.forget()
         self._session = 0
         self._stopping.wait(self._rest.next_s())
@@ -205,10 +220,15 @@ class Publisher:
             return _POLL_S
         if self._under_way.resume_s > now_s:
             return min(_POLL_S, self._under_way.resume_s - now_s)
-        waits = [_POLL_S, self._under_way.held.wait_s(now_s)]
-        if self._more and (pace_s := self._pace.wait_s(_BURST // 2)) > 0:
-            waits.append(pace_s)
-        return max(0.0, min(waits))
+        return max(0.0, min(_POLL_S, self._rows.wait_s(now_s)))
+
+    def _send(self, now_s: float) -> None:
+        """Send what there is room for: retained values, the birth before all else, then answers, then rows."""
+        for message in self._retained.take(self._transport.room, now_s):
+            self._transport.send(message)
+        for message in self._notes.take(self._transport.room):
+            self._transport.send(message)
+        self._rows.send(now_s, others=self._retained.under_way)
 
     def _greet(self) -> None:
         """Have all retained values told on a new connection, the birth first, made anew."""
@@ -229,42 +249,6 @@ class Publisher:
         if self._outbox.backlog() > BEHIND:
             self._outbox.roll()
 
-    def _send_rows(self, now_s: float) -> None:
-        for message in self._under_way.due(now_s):
-            if self._transport.room:
-                self._send(message, now_s)
-        denied = self._under_way.held.topics
-        if room := self._transport.room:
-            for message in self._outbox.take(room, rest=0, except_topics=denied):
-                self._send(message, now_s)
-        if room := self._room_for_backlog(now_s):
-            taken = self._outbox.take(room, rest=room, except_topics=denied)
-            self._pace.take(len(taken))
-            self._more = len(taken) == room
-            for message in taken:
-                self._send(message, now_s, backlog=True)
-
-    def _room_for_backlog(self, now_s: float) -> int:
-        """Return how many messages of the backlog may go now: none, or enough to be worth a look into the outbox."""
-        room = self._transport.room
-        share = max(1, (room + len(self._under_way) + self._retained.under_way) // 2)
-        free = min(room, share - self._under_way.backlog, self._pace.room(now_s))
-        return free if free * 2 >= share else 0
-
-    def _send(self, message: Message, now_s: float, *, backlog: bool = False) -> None:
-        self._under_way.add(message, now_s, backlog=backlog)
-        self._transport.send(self._freshened(message))
-
-    def _freshened(self, message: Message) -> Message:
-        """Return `message` with the payload to send now; as it is when that can't be made."""
-        if message.offset_s is None or self._freshen is None:
-            return message
-        try:
-            return replace(message, payload=self._freshen(message))
-        except Exception as fault:  # noqa: BLE001 - one odd payload must not hold up the others for ever
-            log.error("message on %s keeps its times: %s: %s", message.topic, type(fault).__name__, fault)
-            return message
-
     def _settle(self, report: Report) -> None:
         now_s = self._clock()
         if isinstance(report.key, int):
@@ -272,6 +256,8 @@ class Publisher:
             self._under_way.settle(report, now_s)
             if report.outcome is Outcome.DELIVERED:
                 self._fault = ""
+            return
+        if self._notes.settle(report):
             return
         was_denied = report.key in self._retained.denied
         if self._retained.settle(report.key, report, now_s):

@@ -49,6 +49,17 @@ class Retained:
         with self._lock:
             return not self._unsent.difference(self._later) and not self._telling
 
+    def told(self, topic: str) -> bool:
+        """Return whether the value of `topic` was taken as it is now."""
+        with self._lock:
+            return topic in self._values and topic not in self._unsent and topic not in self._telling
+
+    @property
+    def topics(self) -> list[str]:
+        """The topics that have a value."""
+        with self._lock:
+            return list(self._values)
+
     def put(self, topic: str, payload: bytes) -> None:
         """Have `payload` as the value of `topic`."""
         with self._lock:

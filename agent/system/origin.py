@@ -18,18 +18,25 @@ _FIX = "install it below /opt: python3 -m venv /opt/edge-agent, /opt/edge-agent/
 def program(root: Path) -> str:
     """Return the path of `edge-agent` as the system below `root` will see it.
 
-    An agent outside of `root` is not the one to run there: then it is DEFAULT_PROGRAM. Raises InputMissing
-    when this agent has no such program, BadConfig when the service could not reach it.
+    Of one in `versions/NAME` that is the path by the link `current` beside `versions`, wherever it leads now, so
+    that to switch releases is to change the link. An agent outside of `root` is not the one to run there: then it is
+    DEFAULT_PROGRAM. Raises InputMissing when this agent has no such program, BadConfig when the service could not
+    reach it.
     """
     script = Path(sys.prefix) / "bin" / "edge-agent"
     if root != Path("/"):
         inside = script.is_file() and script.resolve().is_relative_to(root.resolve())
-        return f"/{script.resolve().relative_to(root.resolve())}" if inside else DEFAULT_PROGRAM
+        return f"/{_by_link(script.resolve()).relative_to(root.resolve())}" if inside else DEFAULT_PROGRAM
     if not script.is_file():
         raise InputMissing("no edge-agent program beside this Python", seen=script, fix=_FIX)
     for path in (script, Path(sys.executable).resolve(), Path(agent.__file__)):
         _check_reach(path)
-    return str(script)
+    return str(_by_link(script))
+
+
+def _by_link(script: Path) -> Path:
+    versions = script.parent.parent.parent
+    return versions.parent / "current/bin" / script.name if versions.name == "versions" else script
 
 
 def sources() -> dict[str, str]:

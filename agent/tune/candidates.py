@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.backends.choice import Choice
+from agent.backends.choice import BATCH, Choice
 from agent.hardware import default_threads
 from agent.select import FORMATS, runs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from agent.backends.choice import BackendName
     from agent.backends.usable import Backend
     from agent.bundle.manifest import Artifact
     from agent.hardware import Board
@@ -22,15 +23,30 @@ NO_CORE = "takes every core"
 
 
 def candidates(board: Board, artifacts: Sequence[Artifact], backends: Sequence[Backend]) -> list[Choice]:
-    """Return every choice that could run, the plan's order of backends first, then precision, threads, delegate."""
+    """Return every choice that could run: the plan's order of backends first, then precision.
+
+    Then delegate and threads, for TensorRT the pictures at once.
+    """
     usable = {backend.name for backend in backends if backend.usable is not False}
     return [
-        Choice(name, artifact.file, artifact.precision, threads, delegate)
+        choice
         for name in FORMATS
         if name in usable
         for artifact in runs(name, artifacts)
-        for delegate in ((True,) if name == "tensorrt" else (True, False))
-        for threads in ((1,) if name == "tensorrt" else thread_counts(board.usable_cpus))
+        for choice in (_engines(artifact) if name == "tensorrt" else _on_cpu(name, artifact, board))
+    ]
+
+
+def _engines(artifact: Artifact) -> list[Choice]:
+    batches = (1, BATCH) if artifact.open_batch else (1,)
+    return [Choice("tensorrt", artifact.file, artifact.precision, 1, batch=batch) for batch in batches]
+
+
+def _on_cpu(name: BackendName, artifact: Artifact, board: Board) -> list[Choice]:
+    return [
+        Choice(name, artifact.file, artifact.precision, threads, delegate)
+        for delegate in (True, False)
+        for threads in thread_counts(board.usable_cpus)
     ]
 
 

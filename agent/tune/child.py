@@ -8,25 +8,22 @@ import time
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
 
-from agent.assembly import open_choice
 from agent.backends import BatchEngine, open_engine
 from agent.backends.choice import Choice  # noqa: TC001 - msgspec reads the annotations
 from agent.bench.meter import peak_rss_mb
 from agent.bundle import load_bundle
+from agent.choosing import Chooser
 from agent.errors import AgentError
+from agent.opening import open_choice
 from agent.ownprogram import end_with
-from agent.preprocess import Preprocessor
-from agent.trial import try_out
+from agent.trial import noise_input, try_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from numpy.typing import NDArray
 
     from agent.backends import Engine
     from agent.bundle import Bundle
@@ -37,17 +34,18 @@ _FEWEST = 3
 
 
 class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Time `choice` of the bundle for `seconds`; with `trial` see first whether it works."""
+    """Time `choice` of the bundle for `seconds`, for the pictures of `cameras`; with `trial` see first if it works."""
 
     bundle: str
     state_dir: str
     choice: Choice
     seconds: float
     trial: bool
+    cameras: int = 1
 
 
 class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How long each inference took, and each of `batch` pictures at once where the engine takes more than one.
+    """How long each inference took, and each of `batch` pictures at once where there are more than one.
 
     `peak_rss_mb` is that of the process before the trial. Or the `fault`.
     """
@@ -76,22 +74,15 @@ def measure(question: Question) -> Answer:
     bundle, choice = load_bundle(Path(question.bundle)), question.choice
     bundle = bundle.choose(bundle.named(choice.artifact))
     with closing(_open(bundle, choice, Path(question.state_dir))) as engine:
-        tensor = noise(bundle, engine)
+        tensor = noise_input(bundle, engine)
         took_ms, batch, batch_took_ms = repeat(partial(engine.infer, tensor), seconds=question.seconds), 1, []
-        if isinstance(engine, BatchEngine) and engine.batch > 1:
-            batch = engine.batch
+        if isinstance(engine, BatchEngine) and (together := min(engine.batch, question.cameras)) > 1:
+            batch = together
             batch_took_ms = repeat(partial(engine.infer_batch, [tensor] * batch), seconds=question.seconds)
         rss_mb = peak_rss_mb()
         if question.trial:
             try_out(bundle, engine)
     return Answer(tuple(took_ms), batch, tuple(batch_took_ms), rss_mb)
-
-
-def noise(bundle: Bundle, engine: Engine) -> NDArray[Any]:
-    """Return the input of a picture of noise: what is skipped for zeros or slow for tiny numbers shows in no time."""
-    spec = bundle.manifest.input
-    pixels = np.random.default_rng(0).integers(0, 256, (spec.height, spec.width, 3), np.uint8)
-    return Preprocessor(spec, engine.input, layout=bundle.artifact().layout).fill(pixels)
 
 
 def repeat(work: Callable[[], object], *, seconds: float) -> list[float]:
@@ -113,7 +104,9 @@ def _repeat(work: Callable[[], object], *, seconds: float, fewest: int) -> list[
 
 def _open(bundle: Bundle, choice: Choice, state_dir: Path) -> Engine:
     if choice.backend == "tensorrt":
-        return open_choice(bundle, choice, state_dir)
+        chooser = Chooser.here(state_dir)
+        chooser.engines.build(bundle, choice)
+        return open_choice(bundle, choice, chooser)[1]
     artifact = bundle.artifact()
     return open_engine(
         bundle.file(artifact),

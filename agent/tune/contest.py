@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from agent.bench.figures import Times
+from agent.measured import Measured
 from agent.ownprogram import command_of
 from agent.tune.child import Answer, Question
-from agent.tuning import Measured
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -73,11 +73,12 @@ def hold(
     *,
     rounds: int,
     seconds: float,
+    cameras: int = 1,
     ask: Ask,
     heat: Callable[[], float | None],
     tell: Callable[[Choice, int], None],
 ) -> tuple[Measured, ...]:
-    """Measure each of `choices` for `seconds` in all, by turns in so many `rounds`.
+    """Measure each of `choices` for `seconds` in all, for the pictures of `cameras`, by turns in so many `rounds`.
 
     A choice comes with an objection to it, "" for none. Its trial is in the first round; one that fails has its
     fault as objection and no more turns. `heat` tells the temperature, C; `tell` gets the choice and the
@@ -92,7 +93,7 @@ def hold(
             if not number:
                 entrant.before_c = heat()
             question = Question(
-                str(bundle), str(state_dir), entrant.choice, seconds / rounds, trial=number == 0
+                str(bundle), str(state_dir), entrant.choice, seconds / rounds, number == 0, cameras
             )
             answer = ask(question)
             if answer.fault:

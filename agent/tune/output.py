@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from agent.measured import choose, factor, told
 from agent.tune.candidates import NO_CORE
-from agent.tuning import choose, factor, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from agent.tuning import Measured, Tuning
+    from agent.measured import Measured, Tuning
 
 _NUMBERS = ("threads", "p50 ms", "p95 ms", "MB", "times")
 _COLUMNS = ("candidate", "threads", "delegate", *_NUMBERS[1:], "")
@@ -51,7 +51,7 @@ def _row(each: Measured, best: Measured | None) -> tuple[str, ...]:
     if each is best or each.objection == NO_CORE:
         remark = "chosen" if each is best else "all cores"
     return (
-        f"{choice.backend} {choice.precision}",
+        f"{choice.backend} {choice.precision}" + (f" x{choice.batch}" if choice.batch > 1 else ""),
         str(choice.threads) if on_cpu else "",
         ("on" if choice.delegate else "off") if on_cpu else "",
         _number(each.p50_ms, 1),

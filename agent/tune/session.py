@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING
 
 from agent.backends.runtimes import find_runtimes, try_runtimes
 from agent.backends.usable import usable_backends
-from agent.bundle import load_bundle
+from agent.bundle import NOBODY, load_bundle
 from agent.errors import BadData
 from agent.hardware import identify, read_facts, read_throttling
 from agent.hardware.sensors import read_zones
+from agent.measured import Device, Tuning, choose, slower_int8, write_tuning
+from agent.measured.store import hashes, prepare
 from agent.tune.candidates import absent, candidates, objection_to
 from agent.tune.contest import ask_child, hold
-from agent.tuning import Device, Tuning, choose, slower_int8, write_tuning
-from agent.tuning.store import hashes, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from agent.backends.choice import Choice
-    from agent.bundle import Bundle
+    from agent.bundle import Bundle, Trust
     from agent.tune.contest import Ask
 
 ROUNDS = 3
@@ -32,15 +32,18 @@ def tune(
     state_dir: Path,
     *,
     seconds: float,
+    cameras: int = 1,
+    trust: Trust = NOBODY,
     tell: Callable[[str, int, int], None],
     ask: Ask = ask_child,
 ) -> tuple[Tuning, Path | None]:
     """Measure the bundle `path`, each candidate for `seconds`; keep what came of it in `state_dir`; return both.
 
+    Pictures of so many `cameras` wait together, for engines that take several at once.
     None is kept where nothing may run. `tell` gets what is measured, and the turn it is of how many.
     Raises InputMissing, BadData, NotPermitted for the bundle, CannotCreate for `state_dir`.
     """
-    bundle = load_bundle(path)
+    bundle = load_bundle(path, trust)
     prepare(state_dir)
     board, artifacts = identify(read_facts()), bundle.manifest.artifact
     backends = usable_backends(board, try_runtimes())
@@ -56,7 +59,15 @@ def tune(
         tell(str(choice), turn, turns)
 
     measured = hold(
-        path, state_dir, entrants, rounds=ROUNDS, seconds=seconds, ask=ask, heat=hottest_c, tell=next_turn
+        path,
+        state_dir,
+        entrants,
+        rounds=ROUNDS,
+        seconds=seconds,
+        cameras=cameras,
+        ask=ask,
+        heat=hottest_c,
+        tell=next_turn,
     )
     best = choose(measured)
     tuning = Tuning(
@@ -67,6 +78,7 @@ def tune(
         rounds=ROUNDS,
         measured=measured,
         chosen=best.choice if best else None,
+        cameras=cameras,
         absent=absent(artifacts, backends),
         notes=tuple(filter(None, [slower_int8(best, measured) if best else None, _slowed()])),
     )

@@ -12,6 +12,7 @@ import msgspec
 
 from agent.bundle.files import digest_of
 from agent.bundle.writing import write_bundle
+from agent.wholefile import write_whole
 from calibration.building.reporting import INT8, make_report
 from calibration.building.workfolder import SCRATCH
 from calibration.figures import MIN_OBJECTS
@@ -20,7 +21,6 @@ from calibration.report import write_report
 from calibration.report.writing import PAGE
 from calibration.verdict import IN_MANIFEST, Unmeasured, complete
 from calibration.verify import measure
-from calibration.wholefile import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -21,7 +21,7 @@ from calibration.building.draft import check_size
 from calibration.building.onnxfile import image_input, open_shapes, read_onnx
 from calibration.building.unpack import unpack_fp16
 from calibration.environments import environment
-from calibration.graph import equalize, fix_size, prepare, tidy_tflite
+from calibration.graph import equalize, fix_size, open_batch, prepare, tidy_tflite
 from calibration.inference import float_inputs
 from calibration.ortengine import OrtEngine
 
@@ -44,7 +44,8 @@ SAME_PICTURES = 3
 class FloatNetwork:
     """`tflite` takes (1, H, W, 3), `onnx` the same picture as (1, 3, H, W); `made_by` tells who made each.
 
-    `tools` are the programs that had a hand in it, with their versions.
+    `open_batch`: the ONNX takes any number of pictures at once. `tools` are the programs that had a hand in it,
+    with their versions.
     """
 
     tflite: Path
@@ -52,6 +53,7 @@ class FloatNetwork:
     notes: tuple[str, ...]
     made_by: dict[str, str]
     tools: dict[str, str]
+    open_batch: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +99,16 @@ def _from_onnx(
     if unfixed := list(open_shapes(prepared.model)):
         fix = "export it with fixed shapes and batch 1, without NMS"
         raise BadData(f"{origin.file}: outputs without a fixed shape", seen=", ".join(unfixed), fix=fix)
-    content = prepared.model.SerializeToString(deterministic=True)
-    master = work.file("fp32.onnx", {"sha256": sha256(content).hexdigest()}, lambda: content)
+    single, opened = prepared.model, open_batch(prepared.model)
+    pictures_told = "any number of pictures" if opened is not single else "one picture"
+    master = work.file("fp32.onnx", {"sha256": _digest(opened)}, lambda: _packed(opened))
     samples = list(float_inputs(draft, pictures[:SAME_PICTURES], "nhwc"))
     check_prepared(fix_size(model, width=spec.width, height=spec.height), master, samples)
     converter = environment("onnx2tf", python=origin.python, progress=tell)
     made_by = f"edge-calibrate {__version__}, onnx2tf {converter.versions['onnx2tf']}"
     shas = [picture.sha256 for picture in pictures]
-    key = {"onnx": digest_of(master), "input": repr(spec), "pictures": shas, "version": __version__}
-    even = work.file("equalized.onnx", key, lambda: _equalized(prepared.model, draft, pictures))
+    key = {"onnx": _digest(single), "input": repr(spec), "pictures": shas, "version": __version__}
+    even = work.file("equalized.onnx", key, lambda: _equalized(single, draft, pictures))
     converted_from = {"onnx": digest_of(even), "converter": converter.versions, "version": __version__}
     tflite = work.file(
         "fp32.tflite", converted_from, lambda: tidy_tflite(float_tflite(onnx.load(str(even)), converter))
@@ -118,9 +121,9 @@ def _from_onnx(
     same = f"the float .tflite differs from the ONNX by {worst:.1g} of its largest output at most"
     makers = {"fp32.onnx": f"edge-calibrate {__version__}, onnx {onnx.__version__}", "fp32.tflite": made_by}
     tools = {"onnx": onnx.__version__, "onnx2tf": converter.versions["onnx2tf"]}
-    return FloatNetwork(
-        tflite, master, (*prepared.notes, same), makers, {"edge-calibrate": __version__, **tools}
-    )
+    notes = (*prepared.notes, same, f"the ONNX takes {pictures_told} at once")
+    tools = {"edge-calibrate": __version__, **tools}
+    return FloatNetwork(tflite, master, notes, makers, tools, opened is not single)
 
 
 def check_prepared(given: onnx.ModelProto, master: Path, samples: Iterable[NDArray[np.float32]]) -> None:
@@ -136,9 +139,16 @@ def check_prepared(given: onnx.ModelProto, master: Path, samples: Iterable[NDArr
 
 
 def _equalized(model: onnx.ModelProto, draft: Bundle, pictures: Sequence[Picture]) -> bytes:
-    even = equalize(model, float_inputs(draft, pictures, "nchw"))
-    content: bytes = even.SerializeToString(deterministic=True)
+    return _packed(equalize(model, float_inputs(draft, pictures, "nchw")))
+
+
+def _packed(model: onnx.ModelProto) -> bytes:
+    content: bytes = model.SerializeToString(deterministic=True)
     return content
+
+
+def _digest(model: onnx.ModelProto) -> str:
+    return sha256(_packed(model)).hexdigest()
 
 
 def _from_tflite(origin: Origin, draft: Bundle, work: WorkFolder) -> FloatNetwork:

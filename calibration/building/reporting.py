@@ -98,6 +98,7 @@ class Parts:
                 digest_of(file),
                 made_by=quantized if int8 else makers[name],
                 calibration=self.seen.digest if precision == "int8" else None,
+                open_batch=self.network.open_batch and name.endswith(".onnx"),
             )
 
 

@@ -10,7 +10,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from agent.errors import CannotCreate
-from calibration.wholefile import write_whole
+from agent.wholefile import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

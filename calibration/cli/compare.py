@@ -65,8 +65,8 @@ def compare(
         )
     found = msgspec.structs.replace(found, skipped=footage.skipped)
     if out is not None:
+        from agent.wholefile import write_whole
         from calibration.report.comparison import compare_page
-        from calibration.wholefile import write_whole
 
         write_whole(out / "compare.html", compare_page(found, HEADS, comparison_rows(found), worst))
         write_whole(out / "compare.json", dump(found))

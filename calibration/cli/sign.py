@@ -32,8 +32,9 @@ def keygen(out: Path, password_file: Path | None, unencrypted: bool) -> None:
 
     Exit codes: 0 done; 2 usage; 66 password file missing; 73 can't write, or the file is there.
     """
+    from agent.wholefile import write_whole
     from calibration.keys import new_key, public_key_file, secret_key_file
-    from calibration.wholefile import check_free, write_whole
+    from calibration.wholefile import check_free
 
     if unencrypted and password_file is not None:
         raise UsageError("--unencrypted and --password-file together", fix="give one of them")

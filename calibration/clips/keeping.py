@@ -12,7 +12,7 @@ from av.video.reformatter import ColorRange, Interpolation
 from agent.capture import open_source
 from agent.errors import BadData
 from agent.preprocess import colour_of
-from calibration.wholefile import write_whole
+from agent.wholefile import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

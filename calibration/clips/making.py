@@ -11,6 +11,7 @@ import msgspec
 
 from agent.bundle.files import digest_of
 from agent.errors import BadData, CannotCreate, InputMissing
+from agent.wholefile import write_whole
 from calibration.clips import page
 from calibration.clips.keeping import keep
 from calibration.clips.pictureset import SET_FILE, Clip, Kept, SetRecord, Skipped, digest_of_list
@@ -18,7 +19,6 @@ from calibration.clips.scanning import scan
 from calibration.clips.selecting import MIN_CALIBRATE, MIN_VERIFY, select, table_of
 from calibration.clips.sources import find
 from calibration.clips.units import units_of
-from calibration.wholefile import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

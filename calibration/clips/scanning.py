@@ -13,8 +13,8 @@ import numpy as np
 
 from agent.capture import open_source
 from agent.errors import AgentError
+from agent.wholefile import write_whole
 from calibration.clips.looks import Looks, flaw_in, joined, look_at
-from calibration.wholefile import write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path

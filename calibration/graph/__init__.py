@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import onnx
 
 from calibration.graph.activations import spell_out_activations
+from calibration.graph.batch import open_batch
 from calibration.graph.biases import OUTPUT_AXIS, bounded_biases, moved_biases
 from calibration.graph.constants import fold_constants
 from calibration.graph.equalize import equalize
@@ -36,6 +37,7 @@ __all__ = [
     "equalize",
     "fix_size",
     "moved_biases",
+    "open_batch",
     "prepare",
     "tidy_tflite",
 ]

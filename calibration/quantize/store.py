@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from calibration.wholefile import write_whole
+from agent.wholefile import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

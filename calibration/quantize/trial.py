@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from agent.wholefile import write_whole
 from calibration.graph import Rounding
 from calibration.quantize.damage import output_error, outputs_of
-from calibration.wholefile import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

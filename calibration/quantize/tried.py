@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from agent.errors import BadData
+from agent.wholefile import write_whole
 from calibration.quantize.curve import Point
 from calibration.quantize.timing import alternated
-from calibration.wholefile import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable

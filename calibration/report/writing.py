@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent.wholefile import write_whole
 from calibration.record import REPORT, dump
 from calibration.report.page import render
 from calibration.report.plots import histogram_plot, layer_plot, size_plot, speed_plot
 from calibration.report.samples import show
-from calibration.wholefile import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

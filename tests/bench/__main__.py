@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from tests.bench import accuracy, device_writes, drain, idle_decode, latency, outbox_ram, soak, stop
+from tests.bench import accuracy, device_writes, drain, idle_decode, latency, outbox_ram, soak, stop, swarm
 
 NAMES = {
     "accuracy": accuracy,
@@ -15,6 +15,7 @@ NAMES = {
     "outbox_ram": outbox_ram,
     "soak": soak,
     "stop": stop,
+    "swarm": swarm,
 }
 
 if __name__ == "__main__":

@@ -26,13 +26,14 @@ def shipped() -> Iterator[Path]:
 
 @pytest.mark.timeout(900)
 def test_every_onnx_that_is_shipped_builds() -> None:
-    """Whatever precision it has; the outputs keep the file's order."""
+    """Whatever precision it has, for one to four pictures at once; the outputs keep the file's order."""
     import onnx
 
     files = list(shipped())
     assert files
     for file, built in zip(files, rtx.build(*files), strict=True):
         assert built["error"] == ""
+        assert built["batch"] == 4
         assert built["outputs"] == [output.name for output in onnx.load(file).graph.output]
         assert built["plan_bytes"] > 0
         assert built["shares"] == sorted(built["shares"])
@@ -40,15 +41,16 @@ def test_every_onnx_that_is_shipped_builds() -> None:
 
 @pytest.mark.timeout(900)
 def test_every_precision_builds_as_edge_calibrate_writes_it(tmp_path: Path) -> None:
-    """FP32, FP16 and Q/DQ of one small network by the very functions that make bundles; and one with an open batch."""
-    forms = {**convolutions(), "open": two_outputs(batch="n"), "half": two_outputs(half=True)}
+    """FP32, FP16 and Q/DQ of one small network as bundles are made, for one picture and for more."""
+    single = {"single": two_outputs(), "half": two_outputs(half=True)}
+    forms = {**convolutions(), "open": two_outputs(batch="n"), **single}
     files = []
     for name, form in forms.items():
         files.append(tmp_path / f"{name}.onnx")
         files[-1].write_bytes(form)
     results = rtx.build(*files)
     assert [built["error"] for built in results] == [""] * len(files)
-    assert [built["batch"] for built in results] == [1, 1, 1, 4, 1]
+    assert [built["batch"] for built in results] == [4, 4, 4, 4, 1, 1]
     assert results[3]["outputs"] == ["zwei", "eins"]
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from calibration.building.onnxforms import modern, ranges_of, to_fp16, to_qdq
+from calibration.graph import open_batch
 
 _IR = 9
 _OPSET = 19
@@ -64,7 +65,8 @@ def convolutions() -> dict[str, bytes]:
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, 16, 16])],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
-    model = modern(helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR))
+    single = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR)
+    model = modern(open_batch(single))
     ranges = ranges_of(model, (weights(1, 3, 16, 16) for _ in range(4)))
     forms = {"fp32": model, "fp16": to_fp16(model), "int8": to_qdq(model, ranges)}
     return {name: bytes(form.SerializeToString()) for name, form in forms.items()}

@@ -177,7 +177,7 @@ class FakeBroker:
     def _talk(self, link: socket.socket) -> None:
         stream = link.makefile("rb")
         while head := stream.read(1):
-            body = stream.read(_length(stream))
+            body = stream.read(packet_length(stream))
             kind, answer = head[0] >> 4, b""
             if kind == 1:
                 self.levels.append(body[6])
@@ -199,7 +199,8 @@ class FakeBroker:
         link.close()
 
 
-def _length(stream: object) -> int:
+def packet_length(stream: object) -> int:
+    """Read the remaining length of a packet (section 1.5.5 of MQTT 5)."""
     total, shift = 0, 0
     while True:
         byte = stream.read(1)[0]  # type: ignore[attr-defined]

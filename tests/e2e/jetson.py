@@ -32,7 +32,7 @@ def main(root: Path, state: Path, what: str, bundle: Path, *rest: str) -> None:
         chooser = Chooser.here(state, root=root)
         loaded = load_bundle(bundle)
         now, wanted = chooser.now(loaded), chooser.wanted(loaded)
-        target = chooser.target
+        target = chooser.engines.target
         assert target is not None
         print(
             json.dumps(

@@ -112,6 +112,23 @@ def test_what_the_configuration_names_is_built_where_it_says(tmp_path: Path) -> 
     assert list((tmp_path / "state" / "engines").glob("*/plan"))
 
 
+@pytest.mark.parametrize(
+    "command", [("engine", "build"), ("tune", "--seconds", "0.1")], ids=["build", "tune"]
+)
+def test_what_the_configuration_does_not_trust_is_65(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """As `run` refuses it: nothing is built of a bundle without the signature that it must have."""
+    make_bundle(tmp_path / "tiny", "fp16")
+    config = tmp_path / "config.toml"
+    camera = '[[camera]]\nname = "yard"\nsource = "yard.mp4"\n'
+    models = "[models]\nrequire_signature = true\n"
+    config.write_text(f'model = "tiny"\nstate_dir = "state"\n{camera}{models}')
+    done = do(*command, "--config", config)
+    assert done.returncode == 65, done.stderr
+    assert "bundle is not signed" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not list((tmp_path / "state").glob("engines/*"))
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be in the way of another user")
 def test_root_leaves_nothing_in_the_directory_of_the_service(tmp_path: Path) -> None:
     """The service could not write beside it: exit code 77, and who to be."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -51,6 +52,11 @@ class Jetson:
         done = self.do("run", bundle, sample_clip(), self.sink, 15)
         assert done.returncode != 0, done.stderr
         return done.stderr
+
+    def run_until_it_crashes(self, bundle: Path) -> None:
+        """Run the sample clip with a TensorRT that ends the process after 15 inferences."""
+        done = self.do("run", bundle, sample_clip(), self.sink, double="crash=work crash_after=15")
+        assert done.returncode == -signal.SIGSEGV, done.stderr
 
     def run(self, bundle: Path, double: str | None = "") -> tuple[list[dict[str, Any]], str]:
         """Run the sample clip; return the events and the log."""
@@ -127,6 +133,33 @@ def test_a_gpu_that_fails_where_nothing_else_can_run_is_tried_again(jetson: Jets
     bundle = bundle_of(tmp_path / "bundle", "fp16 onnx")
     assert jetson.do("build", bundle).returncode == 0
     jetson.run_until_the_gpu_fails(bundle)
+    assert backends(jetson.run(bundle)[0]) == {("fp16", "tensorrt")}
+
+
+def test_an_engine_that_ends_the_process_does_so_twice_alone(jetson: Jetson, tmp_path: Path) -> None:
+    """Native code that crashes raises nothing: the starts that died are counted; the third runs TFLite and says why."""
+    bundle = bundle_of(tmp_path / "bundle", "fp16 onnx", "int8 tflite")
+    assert jetson.do("build", bundle).returncode == 0
+    for _ in range(2):
+        assert jetson.probe(bundle)[1] == "fp16.onnx"
+        jetson.run_until_it_crashes(bundle)
+    events, log = jetson.run(bundle, double="crash=work crash_after=15")
+    assert ("int8", "litert-xnnpack") in backends(events), "beside what the crashes left unsent"
+    assert "it ended the process: 2 starts ended with it at work" in log
+    assert jetson.probe(bundle)[1:] == ["int8.tflite", "int8.tflite"]
+    assert jetson.do("build", bundle).returncode == 0
+    assert backends(jetson.run(bundle)[0]) == {("fp16", "tensorrt")}
+
+
+def test_an_engine_that_ends_the_process_stays_where_nothing_else_can_run(
+    jetson: Jetson, tmp_path: Path
+) -> None:
+    """ONNX alone: whenever TensorRT works again, so does the agent."""
+    bundle = bundle_of(tmp_path / "bundle", "fp16 onnx")
+    assert jetson.do("build", bundle).returncode == 0
+    for _ in range(3):
+        jetson.run_until_it_crashes(bundle)
+    assert jetson.probe(bundle)[1] == "fp16.onnx"
     assert backends(jetson.run(bundle)[0]) == {("fp16", "tensorrt")}
 
 

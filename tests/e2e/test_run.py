@@ -41,6 +41,8 @@ class Subscriber:
         assert ready.wait(HANGS_S)
 
     def _on_message(self, client: Any, data: Any, message: mqtt.MQTTMessage) -> None:
+        if not message.payload:  # a retained value was taken back
+            return
         with self.arrived:
             self.messages.append((message.topic, message.retain, json.loads(message.payload)))
             self.arrived.notify_all()

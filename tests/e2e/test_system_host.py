@@ -1,7 +1,6 @@
 """The service on a really booted Debian 12: installed from wheels, hardened, killed, misconfigured, and taken away.
 
-EDGE_AGENT_TEST_HOSTS names a directory that keeps the base system and the wheels (700 MB); without it they are made
-anew, in two minutes.
+The base system and the wheels are made at the first run, in two minutes: tests/hosts/base.py.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import os
 import re
 import signal
 import subprocess
@@ -23,8 +21,9 @@ from typing import Any
 import pytest
 
 from tests.e2e.brokers import wait_for
-from tests.hosts.base import Base, make_base, skip_unless_possible
-from tests.hosts.host import Host, Listener, broker
+from tests.hosts.base import Base, kept, make_base, skip_unless_possible
+from tests.hosts.host import Host
+from tests.hosts.local import Listener, broker
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
@@ -79,10 +78,9 @@ main()
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
+def base() -> Base:
     skip_unless_possible()
-    kept = os.environ.get("EDGE_AGENT_TEST_HOSTS")
-    return make_base(Path(kept) if kept else tmp_path_factory.mktemp("base"))
+    return make_base(kept())
 
 
 @pytest.fixture(scope="module")

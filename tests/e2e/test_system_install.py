@@ -102,6 +102,25 @@ def test_install_again_and_undo(card: Path) -> None:
     assert system("uninstall", "--root", str(card), "--purge").stdout == "nothing to change\n"
 
 
+def test_a_release_runs_by_the_link(card: Path) -> None:
+    """From versions/NAME the unit names the link `current`; again, with the link there, there is nothing to change."""
+    venv = card / "opt/edge-agent/versions/1.0-abc"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True, timeout=HANGS_S)
+    (site,) = venv.glob("lib/python3*/site-packages")
+    (site / "of-this-test.pth").write_text("".join(f"{path}\n" for path in (ROOT, *sys.path) if path))
+    (venv / "bin/edge-agent").write_text(f"#!{venv}/bin/python\nfrom agent.cli import main\nmain()\n")
+    (venv / "bin/edge-agent").chmod(0o755)
+
+    def install() -> str:
+        command = [venv / "bin/edge-agent", "system", "install", "--root", card]
+        return subprocess.run(command, capture_output=True, text=True, timeout=HANGS_S, check=True).stdout
+
+    assert "sudo -u edge-agent /opt/edge-agent/current/bin/edge-agent check" in install()
+    assert "ExecStart=/opt/edge-agent/current/bin/edge-agent run\n" in (card / SERVICE).read_text()
+    (card / "opt/edge-agent/current").symlink_to("versions/1.0-abc")
+    assert install().endswith("nothing to change\n")
+
+
 def test_an_enabled_service_leaves_no_link(card: Path) -> None:
     """What `systemctl enable` has made goes with the unit."""
     system("install", "--root", str(card))

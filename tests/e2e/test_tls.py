@@ -203,7 +203,7 @@ def guarded(tmp_path: Path) -> Iterator[tuple[Process, Path]]:
     passwords, acl, log = tmp_path / "passwords", tmp_path / "acl", tmp_path / "broker.log"
     passwords.touch()
     passwords.chmod(0o600)
-    for user in ("dev1", "dev2", "monitor", "operator"):
+    for user in ("dev1", "dev2", "monitor", "operator", "homeassistant"):
         subprocess.run([maker, "-b", str(passwords), user, SECRET], check=True, capture_output=True)
     shutil.copyfile(EXAMPLE / "acl", acl)
     acl.chmod(0o600)
@@ -230,15 +230,22 @@ WRITABLE = (
     "edge/dev1/events/yard",
     "edge/dev1/state/yard/person",
     "edge/dev1/snapshot/yard/person",
+    "edge/dev1/camera/yard",
+    "edge/dev1/model",
     "edge/dev1/command/result",
+    "edge/dev1/command/result/who",
     "homeassistant/device/dev1/config",
 )
 FORBIDDEN = (
     "edge/dev1/command",
+    "edge/dev1/command/update",
     "edge/dev1",
+    "edge/models/available",
     "edge/dev2/status",
     "edge/dev2/events/yard",
+    "edge/dev2/command",
     "edge/dev2/command/result",
+    "edge/dev2/camera/yard",
     "homeassistant/device/dev2/config",
     "homeassistant/status",
     "elsewhere",
@@ -256,7 +263,7 @@ def test_a_device_writes_its_own_tree_and_nothing_else(guarded: tuple[Process, P
 
 
 def test_a_device_reads_its_own_commands_and_nothing_else(guarded: tuple[Process, Path]) -> None:
-    """Of all that devices and an operator publish, one that subscribes to everything gets its commands."""
+    """Of all that is published, one that subscribes to everything gets what is for it, and no more."""
     port = guarded[0].port
     with (
         Subscriber(port, login=("dev1", SECRET)) as device,
@@ -267,12 +274,53 @@ def test_a_device_reads_its_own_commands_and_nothing_else(guarded: tuple[Process
         assert connects(operator)
         assert publish(operator, "edge/dev2/command") is Outcome.DELIVERED
         assert publish(other, "edge/dev2/events/yard") is Outcome.DELIVERED
-        assert publish(operator, "edge/dev1/command") is Outcome.DELIVERED
-        wait_for(lambda: len(monitor.messages) == 3, HANGS_S, "all messages at the monitor")
-        wait_for(lambda: device.messages, HANGS_S, "the command")
-        assert [topic for topic, _, _ in device.messages] == ["edge/dev1/command"]
-        other.close()
-        operator.close()
+        home = login(port, "homeassistant")
+        assert connects(home)
+        mine = [
+            "edge/dev1/command",
+            "edge/dev1/command/update",
+            "edge/models/available",
+            "homeassistant/status",
+        ]
+        assert publish(operator, "edge/dev2/command/update") is Outcome.DENIED
+        assert publish(operator, mine[0]) is Outcome.DELIVERED
+        assert publish(home, mine[1]) is Outcome.DELIVERED
+        assert publish(operator, mine[2], retain=True) is Outcome.DELIVERED
+        assert publish(home, mine[3]) is Outcome.DELIVERED
+        assert publish(home, mine[2]) is Outcome.DENIED
+        wait_for(lambda: len(monitor.messages) == 6, HANGS_S, "all messages at the monitor")
+        wait_for(lambda: len(device.messages) == 4, HANGS_S, "what is for the device")
+        assert [topic for topic, _, _ in device.messages] == mine
+        for link in (other, operator, home):
+            link.close()
+
+
+def test_a_device_does_commands_and_tells_home_assistant(
+    guarded: tuple[Process, Path], tmp_path: Path
+) -> None:
+    """With the access list of the example: an operator's command is done, Home Assistant reads what it needs."""
+    port, login_of = guarded[0].port, lambda user: (user, SECRET)
+    from agent.announcing import Announcer
+    from agent.commands.asking import Request
+    from agent.homeassistant import Device as Told
+    from tests.e2e.commanded import Device
+
+    topic = "homeassistant/device/dev1/config"
+    with (
+        Subscriber(port, "homeassistant/#", login=login_of("homeassistant")) as home,
+        Device(tmp_path, port, username="dev1", password=SECRET) as device,
+        Announcer(
+            device.sender.publisher,
+            Told("dev1", TOPICS, "1"),
+            lambda: {"yard": ("person",)},
+            prefix="homeassistant",
+            state_dir=tmp_path,
+        ),
+    ):
+        operator = MqttOptions("127.0.0.1", port, username="operator", password=SECRET)
+        assert Request(operator, TOPICS, "status", {}, timeout_s=HANGS_S).run().state == "done"
+        wait_for(lambda: home.payloads(topic), HANGS_S, "the discovery message")
+        assert device.sender.publisher.state.denied_topics == ()
 
 
 def test_the_example_configuration_knows_a_device_by_its_certificate(tmp_path: Path) -> None:
@@ -308,7 +356,8 @@ def test_the_example_configuration_knows_a_device_by_its_certificate(tmp_path: P
         other.close()
     said = [line for line in log.read_text().splitlines() if "administrator" not in line]
     assert said
-    assert not [line for line in said if "Warning" in line or "Saving" in line]
+    for_all = "does not contain '%c' or '%u'"  # mosquitto has no other way to say it of every user
+    assert not [line for line in said if ("Warning" in line and for_all not in line) or "Saving" in line]
 
 
 def test_a_name_that_is_not_the_certificates_is_told_and_not_hammered(
@@ -338,7 +387,8 @@ def test_a_name_that_is_not_the_certificates_is_told_and_not_hammered(
         wait_for(lambda: sender.publisher.state.denied_topics == denied, HANGS_S, "the denials")
         wait_for(lambda: sender.publisher.state.connected, HANGS_S, "a connection that stands")
         assert not sender.finish(1.0)
-    assert log.read_text().count("New client connected") <= len(denied) + 2
+    # mosquitto ends the connection at a denial, which may overtake the answer that tells of it: then it is tried again.
+    assert log.read_text().count("New client connected") <= 4 * len(denied)
     assert caplog.text.count("let this login write edge/dev1/#") == 1
     assert "same device name" not in caplog.text
     with sqlite3.connect(tmp_path / "outbox.db") as rows:

@@ -6,6 +6,7 @@ before it acknowledges it:
     C                            connected, and subscribed
     E <id> <dup> <type> <event>  an event; dup 1: the broker hands it over once more
     G <json>                     a gap
+    B <json>                     a birth
     F <text>                     a fence: nothing that the broker had before it comes after it
 """
 
@@ -23,10 +24,11 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 FENCE = "fence"
 _FOR_EVER_S = 0xFFFFFFFF
+_TLS = ("ca_certs", "certfile", "keyfile")
 
 
 class Head(msgspec.Struct):
@@ -45,13 +47,15 @@ def line_of(topic: str, payload: bytes, *, dup: bool) -> str | None:
         return f"E {head.id} {dup:d} {head.type} {head.event_id}"
     if kind == "gap":
         return f"G {payload.decode()}"
+    if kind == "status" and b'"state":"online"' in payload:
+        return f"B {payload.decode()}"
     if topic == FENCE:
         return f"F {payload.decode()}"
     return None
 
 
-def follow(port: int, write: Callable[[str], Any]) -> None:
-    """Write a line for every message, for ever."""
+def follow(host: str, port: int, tls: Mapping[str, str], write: Callable[[str], Any]) -> None:
+    """Write a line for every message, for ever. `tls`: arguments of paho's tls_set; none: without TLS."""
 
     def on_message(_client: Client, _data: object, message: MQTTMessage) -> None:
         line = line_of(message.topic, message.payload, dup=message.dup)
@@ -65,7 +69,9 @@ def follow(port: int, write: Callable[[str], Any]) -> None:
     client.reconnect_delay_set(1, 1)
     keep = Properties(PacketTypes.CONNECT)
     keep.SessionExpiryInterval = _FOR_EVER_S
-    client.connect("127.0.0.1", port, clean_start=False, properties=keep)
+    if tls:
+        client.tls_set(**tls)
+    client.connect(host, port, clean_start=False, properties=keep)
     client.loop_forever()
 
 
@@ -74,11 +80,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
+    for name in _TLS:
+        parser.add_argument(f"--{name}", dest=name)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     with args.out.open("a", buffering=1, encoding="utf-8") as out:
-        follow(args.port, out.write)
+        tls = {name: value for name in _TLS if (value := getattr(args, name))}
+        follow(args.host, args.port, tls, out.write)
     return 0
 
 

@@ -9,6 +9,7 @@ from agent.outbox.ledger import Lane
 from agent.outbox.outbox import OutboxState
 from agent.outbox.stored import Account
 from agent.publisher.publisher import PublisherState
+from agent.recent import Percentiles
 from agent.throttle import Budget
 
 
@@ -39,6 +40,7 @@ SNAPSHOT = Snapshot(
             inferred_hz=9.8,
             miss_window_s=0.14,
             age=times(0.03, 0.04, 0.3),
+            recent_age=Percentiles(3, 0.04, 0.3),
         ),
         CameraSample(name='back "door"\\', state="down", frames=0, inferred=0, dropped={}, events=0),
     ),
@@ -48,6 +50,7 @@ SNAPSHOT = Snapshot(
             backend="litert-xnnpack",
             delegated_nodes=1,
             stages={"prepare": times(0.002), "infer": times(0.02, 0.021), "finish": times(0.0004)},
+            recent=Percentiles(2, 0.02, 0.021),
         ),
     ),
     lanes={
@@ -80,4 +83,5 @@ SNAPSHOT = Snapshot(
     ),
     budget=Budget(0.5, "too hot"),
     process=ProcessSample(80 << 20, 30, 12),
+    commands={"done": 3, "rejected_expired": 1},
 )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from agent import daemon, engines, monitor
+from agent import engines, loading, monitor
 from agent import systemd as agent_systemd
 from agent.config import CameraConfig, Config
 from agent.daemon import run
@@ -197,7 +197,7 @@ def test_a_start_that_builds_an_engine_has_time_for_it(
     make_bundle(tmp_path / "tiny", "fp16")
     monkeypatch.delenv("PYTHONPATH", raising=False)
     monkeypatch.setattr(agent_systemd, "BUSY_S", 0.2)
-    monkeypatch.setattr(daemon, "_BUSY_AGAIN_S", 0.1)
+    monkeypatch.setattr(loading, "BUSY_AGAIN_S", 0.1)
     for name, value in doubles.environment(settings="step_s=0.2").items():
         monkeypatch.setenv(name, value)
     camera = CameraConfig(name="c", source=str(sample_clip()), model=str(tmp_path / "tiny"))

@@ -17,7 +17,8 @@ from agent.bundle import load_bundle
 from agent.choosing import Chooser
 from agent.config import CameraConfig, Config, Detect
 from agent.enginebuild import build_for
-from agent.engines import EngineRoom, Engines
+from agent.engineroom import EngineRoom
+from agent.engines import Engines
 from agent.enginestore import building
 from agent.enginestore.memory import Bounds
 from agent.errors import TryAgain

@@ -113,6 +113,6 @@ def test_an_end_does_not_wait_for_a_build(tmp_path: Path, gpu: Any) -> None:
     """It is given up, without a failure."""
     room, chooser, improver = begun(tmp_path, gpu, 60)
     improver.close()
-    wait_for(lambda: not list(chooser.store.folder.glob("*.part")), HANGS_S, "the build to end")
+    wait_for(lambda: not list(chooser.engines.store.folder.glob("*.part")), HANGS_S, "the build to end")
     assert not room.changed.is_set()
     assert Chooser.here(tmp_path / "state").failures(room.bundle) == ()

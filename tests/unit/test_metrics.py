@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import threading
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -15,10 +16,11 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from agent.camerahealth import CameraState
+from agent.hardware import Throttling
 from agent.histogram import BOUNDS_S, Distribution, Histogram
 from agent.metrics import METRICS, Series, read_process, series
 from agent.metrics.exposition import expose
-from agent.metrics.stats import values
+from agent.metrics.stats import summary, values
 from tests.patience import HANGS_S
 from tests.unit.metrics_samples import SNAPSHOT
 
@@ -134,7 +136,8 @@ def test_stats_are_the_same_numbers_in_a_flat_table() -> None:
     assert numbers["edge_agent_sampling_budget_ratio"] == 0.5
     assert numbers["edge_agent_clock_synced"] == 1
     lines = exposed().splitlines()
-    plain = [name for name in numbers if not name.partition("{")[0].endswith(("_count", "_sum"))]
+    few = summary(SNAPSHOT)
+    plain = [n for n in numbers if n not in few and not n.partition("{")[0].endswith(("_count", "_sum"))]
     assert all(any(line.startswith(f"{name} ") for line in lines) for name in plain)
 
 
@@ -161,3 +164,15 @@ def test_a_histogram_counts_each_value_in_its_bucket(seconds: list[float]) -> No
 def test_a_series_knows_its_metric() -> None:
     """The first is what Prometheus joins the others with."""
     assert next(iter(series(SNAPSHOT))) == Series(METRICS[0], ("1.2.3", "pi4"), 1)
+
+
+def test_the_device_is_told_in_a_few_numbers() -> None:
+    """Under names without labels, and none where there is nothing to tell yet."""
+    told = values(SNAPSHOT)
+    assert {name: told[f"edge_agent_{name}"] for name in ("inference_p95_seconds", "hottest_celsius")} == {
+        "inference_p95_seconds": 0.021,
+        "hottest_celsius": 82.06,
+    }
+    assert (told["edge_agent_drops_total"], told["edge_agent_gaps_total"]) == (8, 4)
+    nothing = values(replace(SNAPSHOT, cameras=(), engines=(), throttling=Throttling()))
+    assert not {name for name in nothing if "_p95_" in name or "rate_total" in name or "hottest" in name}

@@ -37,6 +37,7 @@ def test_shipped_models_are_whole(name, labels, onnx):
     assert kinds == {("tflite", "int8")} | {("onnx", precision) for precision in onnx}
     assert all(bundle.manifest.measured(artifact) for artifact in artifacts)
     assert all(artifact.value is not None and artifact.value >= 0.95 for artifact in artifacts)
+    assert all(artifact.open_batch for artifact in artifacts if artifact.format == "onnx")
     report = parse_report((bundle.path / REPORT).read_bytes())
     assert {artifact.sha256 for artifact in artifacts} <= {artifact.sha256 for artifact in report.artifacts}
     assert "MIT License" in (bundle.path / "LICENSE").read_text()

@@ -13,6 +13,8 @@ from agent.errors import BadData
 from agent.mailbox import Mailbox
 from agent.messages import Geometry, ModelInput
 from agent.overlap import Overlap
+from tests import doubles
+from tests.doubles.networks import two_outputs
 from tests.e2e.brokers import wait_for
 from tests.patience import HANGS_S
 
@@ -460,3 +462,65 @@ def test_an_engine_is_exchanged_between_two_frames() -> None:
     assert sorted([*old.started, *(seq for batch in new.batches for seq in batch)]) == [0, 1, 2]
     assert stages.finished == [0, 1, 2]
     assert new.batches
+
+
+def test_an_engine_that_never_had_its_turn_comes_back() -> None:
+    """Of two that come while a frame is in work the second runs; the first, and one after the end, are the caller's."""
+    bell, old, first, second = threading.Condition(), HeldEngine(), HeldEngine(), HeldEngine()
+    mailbox, stages = Mailbox(bell, blocking=True), Recorder()
+    overlap = Overlap([(mailbox, stages)], old, bell, eager=True)
+    thread = start(overlap)
+    mailbox.put(frame(0))
+    assert old.running.acquire(timeout=HANGS_S)
+    swapped: list[HeldEngine] = []
+    assert overlap.exchange(first, lambda: swapped.append(first)) is None
+    assert overlap.exchange(second, lambda: swapped.append(second)) is first
+    assert overlap.coming is second
+    mailbox.put(frame(1))
+    old.permits.release()
+    second.permits.release()
+    mailbox.close()
+    thread.join(HANGS_S)
+    assert (swapped, second.started, overlap.coming) == ([second], [1], None)
+    assert overlap.exchange(first, lambda: None) is first
+
+
+def test_four_cameras_that_wait_are_one_batch_of_tensorrt() -> None:
+    """Over its double, by a real network: each camera gets what the network makes of its own picture."""
+    with doubles.present() as gpu:
+        from agent.backends.tensorrt import TensorRTEngine, build_engine, load_tensorrt
+
+        built = build_engine(load_tensorrt(), two_outputs(batch="n"), workspace_bytes=1 << 20, batch=4)
+        engine = TensorRTEngine(built.plan, precision="fp32", outputs=built.outputs)
+        bell = threading.Condition()
+        lanes = [(Mailbox(bell), Doubled(engine)) for _ in range(4)]
+        for number, (mailbox, _) in enumerate(lanes):
+            mailbox.put(frame(number))
+            mailbox.close()
+        waits = gpu.counts["waits"]
+        overlap = Overlap(lanes, engine, bell, eager=True)
+        while overlap._unstarted() < 3 and overlap._prepare_next():
+            pass  # the network has not begun: all four are ready before it
+        overlap.run()
+        assert gpu.counts["waits"] - waits == 1
+        assert [stages.seen for _, stages in lanes] == [[0.0], [2.0], [4.0], [6.0]]
+        engine.close()
+
+
+class Doubled:
+    """Stages of a camera whose picture is full of its number; they note what the network makes of it."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self.seen: list[float] = []
+
+    def prepare(self, given: Any) -> ModelInput:
+        tensor = self._engine.lend()
+        tensor[...] = given.seq
+        return ModelInput(tensor, WHOLE)
+
+    def finish(self, given: Any, geometry: Geometry, outputs: Any) -> None:
+        twice, mean = outputs
+        assert (twice == 2 * given.seq).all()
+        assert (mean == given.seq).all()
+        self.seen.append(float(twice.flat[0]))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from agent.backends.choice import Choice
+from agent.backends.choice import BATCH, Choice
 from agent.backends.usable import Backend
 from agent.bundle.manifest import Artifact, preferred
 from agent.hardware import Board
+from agent.measured import Device, Measured, Tuning
 from agent.select import plan
-from agent.tuning import Device, Measured, Tuning
 
 PI = Board(kind="raspberry-pi", name="Raspberry Pi 5", tier="supported", tier_reason="", usable_cpus=4)
 INT8 = Artifact(file="int8.tflite", format="tflite", precision="int8")
@@ -91,6 +92,15 @@ def test_the_best_backend_that_can_is_taken_and_every_other_is_accounted_for(
     told = [f"{r.backend}{' ' + r.artifact if r.artifact else ''}: {r.reason}" for r in chosen.rejected]
     assert (chosen.backend, chosen.artifact, chosen.precision) == taken
     assert told == rejected
+
+
+def test_an_engine_is_for_several_pictures_where_the_file_is() -> None:
+    """Who has not measured takes what several cameras can use; one has nothing to wait for."""
+    wide = msgspec.structs.replace(ONNX, open_batch=True)
+    for artifact, batch in ((ONNX, 1), (wide, BATCH)):
+        choice = plan(PI, (artifact,), (TENSORRT,)).choice
+        assert choice is not None
+        assert choice.batch == batch
 
 
 def test_int8_on_tflite_runtime_is_taken_with_a_warning() -> None:

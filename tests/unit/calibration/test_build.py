@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from agent import wholefile
 from agent.backends import open_engine
 from agent.bundle import MANIFEST, Bundle, load_bundle, parse_manifest
 from agent.bundle.files import digest_of
 from agent.bundle.writing import write_bundle
 from agent.errors import BadData, CannotCreate, InputMissing, UsageError
 from agent.messages import EngineInfo, TensorSpec
-from calibration import wholefile
 from calibration.building.apart import check_apart
 from calibration.building.convert import CONVERTED, check_same_network
 from calibration.building.draft import check_size, parse_size, read_draft

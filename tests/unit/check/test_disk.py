@@ -131,3 +131,13 @@ def test_slow_disks_and_lack_of_room_are_told() -> None:
     assert disk._room(60 << 20, 10, 100, 64 << 20)[0].state == "warning"
     assert disk._room(200 << 20, 0, 100, 64 << 20)[0].state == "fault"
     assert disk._room(200 << 20, 0, 0, 64 << 20) == [], "btrfs has no inodes to count"
+
+
+def test_a_state_of_a_newer_agent_is_a_fault(tmp_path: Path) -> None:
+    """With the exit code that `run` would end with; one of this version is none."""
+    (tmp_path / "schema").write_text("1\n")
+    assert not [row for row in disk.check(tmp_path, max_bytes=1 << 20) if row.state == "fault"]
+    (tmp_path / "schema").write_text("2\n9.0\n")
+    (row,) = (row for row in disk.check(tmp_path, max_bytes=1 << 20) if row.state == "fault")
+    assert (row.what, row.code) == ("state directory", 78)
+    assert "9.0 or newer" in row.fix

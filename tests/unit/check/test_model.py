@@ -50,6 +50,14 @@ def test_a_model_that_xnnpack_does_not_run_is_a_warning(backend: str, words: str
     assert words in rows[-1].fix
 
 
+def test_a_delegate_that_is_off_on_purpose_is_no_warning() -> None:
+    """`tune` has measured it: the row says so."""
+    engine = Slow(EngineInfo("litert", "int8", 1, 0, 114, delegate=False))
+    rows = model.judge(OpenModel(load_bundle(starter_bundle()), engine, 4.0, 4.0))
+    assert "as `tune` measured them faster" in rows[0].seen
+    assert not [row for row in rows if "many times slower" in row.seen]
+
+
 def test_an_engine_of_tensorrt_has_neither_threads_nor_xnnpack() -> None:
     """The row tells of what there is."""
     engine = Slow(EngineInfo("tensorrt", "int8", 0, 57, 57))

@@ -6,7 +6,10 @@ from pathlib import Path
 
 from agent.check.target import from_config
 from agent.config import CameraConfig, Config, Detect, MqttConfig, Sampling
+from agent.modelstore import FOLDER, ModelStore
+from agent.modelstore.install import Options, install
 from agent.starter import starter_bundle
+from tests.broken_models import make_bundle
 
 DEFAULTS = {"device": "host", "state_dir": lambda: Path("/state"), "threads": 3}
 
@@ -35,6 +38,15 @@ def test_without_a_model_it_is_the_starter() -> None:
     """As `run` does."""
     target = from_config(Config(camera=(CameraConfig(name="a", source="a"),)), **DEFAULTS)
     assert target.models == (starter_bundle(),)
+
+
+def test_without_a_model_it_is_what_was_installed(tmp_path: Path) -> None:
+    """The store's model runs, so it is what is checked."""
+    store = ModelStore(tmp_path / FOLDER)
+    sha = install(store, str(make_bundle(tmp_path / "new")), Options()).sha
+    config = Config(camera=(CameraConfig(name="a", source="a"),))
+    target = from_config(config, **{**DEFAULTS, "state_dir": lambda: tmp_path})
+    assert [model.name for model in target.models] == [sha]
 
 
 def test_a_secret_that_is_missing_is_the_trouble_of_one(tmp_path: Path) -> None:

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from agent.config import (
     CameraConfig,
+    CommandsConfig,
     Config,
     Detect,
+    HomeAssistantConfig,
     LimitsConfig,
     MetricsConfig,
     MqttConfig,
@@ -36,6 +38,8 @@ STRUCTS = {
     "mqtt": MqttConfig,
     "outbox": OutboxConfig,
     "metrics": MetricsConfig,
+    "commands": CommandsConfig,
+    "homeassistant": HomeAssistantConfig,
     "limits": LimitsConfig,
     "sampling": Sampling,
     "detect": Detect,

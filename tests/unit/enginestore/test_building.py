@@ -319,10 +319,10 @@ def test_int8_that_can_t_be_built_gives_way_to_fp16_and_then_to_nothing(
     assert (wanted.backend, wanted.artifact) == ("tensorrt", "int8.onnx")
     assert mine.now(bundle) is None
     with pytest.raises(BadData):
-        mine.build(bundle, wanted)
+        mine.engines.build(bundle, wanted)
     second = mine.wanted(bundle)
     assert second == Choice("tensorrt", "fp16.onnx", "fp16", 1)
-    mine.build(bundle, second)
+    mine.engines.build(bundle, second)
     assert mine.now(bundle) == second
     later = Chooser.here(tmp_path / "state")
     assert later.now(bundle) == later.wanted(bundle) == second

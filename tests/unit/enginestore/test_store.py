@@ -71,7 +71,8 @@ def test_what_was_stored_is_read_again_and_nothing_else_is_left(store: EngineSto
         Key(key().onnx_sha256, Target("10.3.1", "8.7", "36.4.3")),
         Key(key().onnx_sha256, Target("10.3.0", "8.9", "36.4.3")),
         Key(key().onnx_sha256, Target("10.3.0", "8.7", "36.5.0")),
-        Key(key().onnx_sha256, ORIN, ("another way",)),
+        Key(key().onnx_sha256, ORIN, batch=4),
+        Key(key().onnx_sha256, ORIN, flags=("another way",)),
     ],
 )
 def test_every_part_of_the_key_counts(store: EngineStore, other: Key) -> None:

@@ -54,13 +54,18 @@ def test_a_refused_login_is_tried_twelve_times_in_ten_minutes_at_most(seed: int)
 
 @pytest.mark.parametrize(("messages", "lasted_s"), [(64, 1.0), (0, 61.0)])
 def test_a_connection_that_was_worth_it_begins_anew(messages: int, lasted_s: float) -> None:
-    """A minute, or a whole window of messages: the next try comes soon."""
+    """A minute, or a whole window of messages: the next try comes soon, a fleet's spread over seconds."""
     again = Reconnecting(MqttOptions("b"), rng=random.Random(1))
     for _ in range(10):
         again.lost(0.0)
-    again.stands(0.0)
-    for _ in range(messages):
-        again.confirmed()
+    waits_s = []
+    for _ in range(100):
+        again.stands(0.0)
+        for _ in range(messages):
+            again.confirmed()
+        waits_s.append(again.lost(lasted_s))
+    assert 0.5 <= min(waits_s) < 1.5
+    assert 4.0 < max(waits_s) <= 5.0
     assert again.lost(lasted_s) <= 1.0
 
 

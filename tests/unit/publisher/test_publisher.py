@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from agent.outbox.ledger import Lane
 from agent.outbox.outbox import Outbox
 from agent.publisher.publisher import BEHIND, Publisher
-from agent.transport import Link, Message, Outcome, Presence, Report
+from agent.transport import Link, Message, Outcome, Presence, Received, Report
 from tests.patience import HANGS_S
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ class Broker:
         return reports
 
     def wake(self) -> None: ...
+
+    def listen(self, topic: str, take: Callable[[Received], None], *, kept: bool = False) -> None: ...
 
     def reset(self) -> None: ...
 
@@ -385,3 +387,20 @@ def test_a_slow_disk_is_no_hang(bench: Bench) -> None:
     bench.publisher._round()
     assert beats
     assert all(beat.call and beat.deadline_s > 30.0 for beat in beats)
+
+
+def test_an_answer_goes_before_the_rows_and_leaves_them_their_room(bench: Bench) -> None:
+    """With a full window of rows waiting: first the answer, then rows; one that is denied is not sent again."""
+    for n in range(200):
+        bench.put(b"row%d" % n)
+    bench.publisher.note("answers/me", b"answer", correlation=b"k")
+    bench.rounds(1)
+    assert bench.broker.sent[0].payload == b"answer"
+    assert bench.broker.sent[0].correlation == b"k"
+    assert len(bench.broker.sent) == WINDOW
+    bench.broker.answer = lambda m: Outcome.DENIED if m.topic == "answers/me" else Outcome.DELIVERED
+    bench.publisher.note("answers/me", b"denied")
+    bench.rounds(10)
+    assert [m.payload for m in bench.broker.sent].count(b"denied") == 1
+    assert bench.publisher.state.notes_dropped == 1
+    assert bench.outbox.idle()

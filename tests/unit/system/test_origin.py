@@ -62,3 +62,35 @@ def test_without_a_program_of_its_own(installed: Path) -> None:
     installed.unlink()
     with pytest.raises(InputMissing, match="python3 -m venv /opt/edge-agent"):
         origin.program(Path("/"))
+
+
+@pytest.fixture
+def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the program of a release below tmp_path that runs now, while `current` still leads to another."""
+    script = tmp_path / "card/opt/edge-agent/versions/1.0-abc/bin/edge-agent"
+    script.parent.mkdir(parents=True)
+    script.touch()
+    (tmp_path / "card/opt/edge-agent/current").symlink_to("versions/0.9-def")
+    monkeypatch.setattr(sys, "prefix", str(script.parents[1]))
+    monkeypatch.setattr(origin, "_check_reach", lambda _: None)
+    return script
+
+
+def test_a_release_is_named_by_the_link(release: Path, tmp_path: Path) -> None:
+    """Wherever it leads now: switching releases is to change the link, and no unit."""
+    assert origin.program(Path("/")) == str(tmp_path / "card/opt/edge-agent/current/bin/edge-agent")
+    assert origin.program(tmp_path / "card") == "/opt/edge-agent/current/bin/edge-agent"
+    (tmp_path / "card/opt/edge-agent/current").unlink()
+    assert origin.program(tmp_path / "card") == "/opt/edge-agent/current/bin/edge-agent"
+
+
+def test_a_release_that_runs_by_the_link(
+    release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Should Python tell the prefix by the link, the unit says the same."""
+    link = tmp_path / "card/opt/edge-agent/current"
+    link.unlink()
+    link.symlink_to("versions/1.0-abc")
+    monkeypatch.setattr(sys, "prefix", str(link))
+    assert origin.program(Path("/")) == str(link / "bin/edge-agent")
+    assert origin.program(tmp_path / "card") == "/opt/edge-agent/current/bin/edge-agent"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.backends.choice import BATCH
 from agent.backends.usable import Backend
 from agent.bundle.manifest import Artifact
 from agent.hardware import Board, default_threads
@@ -69,6 +71,14 @@ def test_tensorrt_has_one_candidate_for_each_engine() -> None:
     """Neither threads nor delegate; FP32 is not built."""
     found = candidates(board(4), (HALF, WIDE), (TENSORRT,))
     assert [(each.artifact, each.threads, each.delegate) for each in found] == [("fp16.onnx", 1, True)]
+
+
+def test_an_engine_for_several_pictures_is_a_candidate_of_its_own() -> None:
+    """Where the ONNX leaves their number open."""
+    wide = msgspec.structs.replace(HALF, open_batch=True)
+    found = candidates(board(4), (wide,), (TENSORRT,))
+    assert [each.batch for each in found] == [1, BATCH]
+    assert str(found[1]) == f"tensorrt fp16, {BATCH} at once"
 
 
 def test_what_takes_every_core_is_measured_for_comparison_alone() -> None:

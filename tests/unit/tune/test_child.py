@@ -12,7 +12,8 @@ from agent.backends.tflite import TFLiteEngine
 from agent.bundle import load_bundle
 from agent.errors import ServiceAway
 from agent.starter import starter_bundle
-from agent.tune.child import noise, repeat
+from agent.trial import noise_input
+from agent.tune.child import repeat
 
 
 def test_slow_work_is_timed_a_few_times_whatever_it_takes() -> None:
@@ -41,7 +42,7 @@ def test_without_the_delegate_the_same_network_runs_on_tflite_s_own_kernels(capl
     with closing(starter_engine()) as with_it, closing(starter_engine(delegate=False)) as without:
         assert with_it.info.backend == "litert-xnnpack"
         assert (without.info.backend, without.info.delegated_nodes) == ("litert", 0)
-        tensor = noise(bundle, with_it)
+        tensor = noise_input(bundle, with_it)
         for one, other in zip(with_it.infer(tensor), without.infer(tensor), strict=True):
             assert one.shape == other.shape
             assert one.dtype == other.dtype
@@ -52,10 +53,10 @@ def test_noise_is_a_picture_of_the_model_s_size() -> None:
     """The same each time."""
     bundle = load_bundle(starter_bundle())
     with closing(starter_engine()) as engine:
-        tensor = noise(bundle, engine)
+        tensor = noise_input(bundle, engine)
         assert tensor.shape == engine.input.shape
         assert tensor.std() > 10
-        np.testing.assert_array_equal(tensor, noise(bundle, engine))
+        np.testing.assert_array_equal(tensor, noise_input(bundle, engine))
 
 
 def test_the_runtime_that_is_asked_for_and_no_other_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

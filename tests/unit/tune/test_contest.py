@@ -16,7 +16,7 @@ from agent.tune.child import Answer, Question
 from agent.tune.contest import ask_child, hold
 
 if TYPE_CHECKING:
-    from agent.tuning import Measured
+    from agent.measured import Measured
 
 GOOD = Choice("litert", "good", "int8", 1)
 BAD = Choice("litert", "bad", "int8", 2)

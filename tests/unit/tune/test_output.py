@@ -8,9 +8,9 @@ from pathlib import Path
 from rich.console import Console
 
 from agent.backends.choice import Choice
+from agent.measured import Device, Measured, Tuning
 from agent.tune.candidates import NO_CORE
 from agent.tune.output import print_tuning
-from agent.tuning import Device, Measured, Tuning
 
 BEST = Measured(
     Choice("litert", "a", "int8", 3), 99, 1234.5, 2345.6, peak_rss_mb=104.0, before_c=48.0, after_c=61.0
@@ -28,7 +28,7 @@ MEASURED = (
         peak_rss_mb=115.0,
         objection="b: not finite",
     ),
-    Measured(Choice("tensorrt", "c", "fp16", 1), 9, 1500.0, 1600.0, batch=4, batch_ms=2000.0),
+    Measured(Choice("tensorrt", "c", "fp16", 1), 9, 1500.0, 1600.0, batch=4, batch_ms=8000.0),
     Measured(Choice("tensorrt", "d", "int8", 1), objection="it crashed (SIGSEGV)"),
 )
 DEVICE = Device("Jetson Orin Nano", "Tegra234", "Cortex-A78AE", 6, "36.4.0", {})
@@ -59,7 +59,7 @@ def test_every_reason_is_told_in_full() -> None:
     for line in (
         "not taken: litert fp32, 3 threads: b: not finite",
         "not taken: tensorrt int8: it crashed (SIGSEGV)",
-        "tensorrt fp16: 4 pictures at once 2000.0 ms, 500.0 ms each",
+        "tensorrt fp16: 4 pictures at once 8000.0 ms, 2000.0 ms each",
         "not measured: x: why",
         "hottest zone: 48 C before, 61 C after",
         "! a note",

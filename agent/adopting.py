@@ -1,0 +1,172 @@
+"""Takes the default model over from the store while cameras run, and watches one that is new until it may stay."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent.defaultmodel import model_health
+from agent.errors import BadData, TryAgain
+from agent.heartbeat import ROUND_S
+from agent.probation import SLOW_S, Probation, Ruling, Signs, Terms
+from agent.recent import percentiles
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from typing_extensions import Self
+
+    from agent import wire
+    from agent.backends import Engine
+    from agent.bundle import Bundle
+    from agent.config import ModelsConfig
+    from agent.defaultmodel import DefaultModel
+    from agent.engineroom import EngineRoom
+    from agent.engines import Engines
+
+log = logging.getLogger(__name__)
+
+_SWAP_S = 30.0
+"""Longest wait for the frames in work: one that takes longer hangs."""
+_END_S = 5.0
+
+
+class Adopting:
+    """Has the default model follow the store while the `with` block runs; methods are for any thread.
+
+    `on_main` runs a function where cameras do not change meanwhile, and returns what that returns.
+    """
+
+    def __init__(
+        self,
+        default: DefaultModel,
+        engines: Engines,
+        terms: ModelsConfig,
+        on_main: Callable[[Callable[[], threading.Event]], threading.Event],
+    ) -> None:
+        self._default, self._engines, self._terms, self._on_main = default, engines, terms, on_main
+        self._changing = threading.Lock()
+        self._watched: _Watched | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="models", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._thread.join(_END_S)
+
+    def adopt(self) -> wire.ModelHealth | None:
+        """Have what the store says run; the model of before goes on until the new one takes the next frame.
+
+        Returns what runs then, None where no camera runs the default model. Raises AgentError when it is no good:
+        it was given up then, and the one before it runs.
+        """
+        with self._changing:
+            self._default.forget()
+            self._follow()
+            if self._default.fault is not None:
+                raise self._default.fault
+        return self.model()
+
+    def roll_back(self, why: str) -> wire.ModelHealth | None:
+        """Have the model before the one of now run. Raises AgentError, also where there is none."""
+        self._default.roll_back(why)
+        return self.adopt()
+
+    def model(self) -> wire.ModelHealth | None:
+        """Return what the default model is and how it stands; None where no camera runs it."""
+        return model_health(self._engines, None, self._default)
+
+    def _follow(self) -> None:
+        default = self._default
+        before = default.running
+        default.fault = None
+        default.refresh()
+        if self._engines.default_room is None or default.wanted() == before.sha:
+            return
+        default.follow(self._hand_over)
+        if (now := default.running).sha != before.sha and (room := self._engines.default_room):
+            manifest = room.bundle.manifest
+            log.warning("model %s v%d runs from now on (%s)", manifest.name, manifest.version, now.state)
+
+    def _hand_over(self, path: Path) -> None:
+        """Open the bundle beside what runs, and have it run from the next frame on. Raises AgentError."""
+        bundle, engine = self._engines.open(path)
+        try:
+            done = self._on_main(lambda: self._exchange(bundle, engine))
+        except BaseException:
+            engine.close()
+            raise
+        if not done.wait(_SWAP_S):
+            fix = "a restart takes the new one on"
+            raise TryAgain("the model at work hangs", seen=f"for {_SWAP_S:g} s", fix=fix)
+        self._engines.improve()
+
+    def _exchange(self, bundle: Bundle, engine: Engine) -> threading.Event:
+        self._watched = None
+        return self._engines.exchange(bundle, engine)
+
+    # -- probation --
+
+    def _run(self) -> None:
+        while not self._stopping.wait(ROUND_S):
+            self._try_to_look()
+
+    def _try_to_look(self) -> None:
+        try:
+            self.look(time.monotonic())
+        except Exception as fault:  # what runs goes on
+            log.error("models: %s: %s", type(fault).__name__, fault)
+            log.debug("models: fault", exc_info=fault)
+
+    def look(self, now_s: float) -> None:
+        """Commit a pending model that has shown that it works, or go back; about once a second. Raises AgentError."""
+        default, room = self._default, self._engines.default_room
+        with self._changing:
+            if default.given_up and default.wanted() != default.running.sha:
+                self._follow()
+            elif room is None or default.running.state != "pending":
+                self._watched = None
+            elif self._watched is None:
+                terms = Terms(
+                    frames=self._terms.commit_frames,
+                    time_s=self._terms.commit_s,
+                    limit_ms=default.running.limit_ms,
+                )
+                self._watched = _Watched(Probation(terms, now_s), now_s, room.inferred, room.not_finite)
+            else:
+                self._judge(room, self._watched.rule(room, now_s))
+
+    def _judge(self, room: EngineRoom, ruling: Ruling) -> None:
+        if ruling.verdict == "commit":
+            self._default.commit()
+            log.warning("model %s v%d is committed", room.bundle.manifest.name, room.bundle.manifest.version)
+        elif ruling.verdict == "back":
+            self._default.give_up(self._default.running.sha, BadData(ruling.bad))
+            self._follow()
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """A pending model at work since `begun_s`, and what its room had done before."""
+
+    probation: Probation
+    begun_s: float
+    frames: int
+    not_finite: int
+
+    def rule(self, room: EngineRoom, now_s: float) -> Ruling:
+        signs = Signs(
+            frames=room.inferred - self.frames,
+            not_finite=room.not_finite - self.not_finite,
+            lately=percentiles(room.overlap.recent.values(max(self.begun_s, now_s - SLOW_S))),
+            stuck=any(beat.call and now_s - beat.since_s > beat.deadline_s for beat in room.beats()),
+        )
+        return self.probation.step(signs, now_s)

@@ -1,0 +1,41 @@
+"""One step of a paho client's loop: sleep until there is something to do, then do it."""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.mqtt.client import Client
+    from agent.waker import Waker
+
+
+def wait(client: Client | None, waker: Waker, timeout_s: float) -> None:
+    """Sleep until the socket of `client` or `waker` has something to do, for `timeout_s` at most."""
+    poller = select.poll()
+    poller.register(waker, select.POLLIN)
+    sock = client.socket() if client is not None else None
+    if client is not None and sock is not None:
+        poller.register(sock, select.POLLIN | (select.POLLOUT if client.want_write() else 0))
+        if isinstance(sock, ssl.SSLSocket) and sock.pending():
+            timeout_s = 0.0
+    poller.poll(max(0.0, timeout_s) * 1e3)
+    waker.clear()
+
+
+def work(client: Client, current: Callable[[], bool]) -> bool:
+    """Read, write and keep alive as long as `client` is the `current` one; return False when its connection is over.
+
+    paho tells by callbacks what came of it.
+    """
+    if isinstance(sock := client.socket(), socket.socket):
+        # A broker that collects its answers (Nagle) would wait 40 ms for each acknowledgement of ours.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+    for step in (client.loop_read, client.loop_write, client.loop_misc):
+        if current():
+            step()
+    return client.socket() is not None

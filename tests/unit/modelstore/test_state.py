@@ -1,0 +1,164 @@
+"""The states of the store: every state with every event."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.errors import BadData, UsageError
+from agent.modelstore.state import (
+    MOST_ATTEMPTS,
+    MOST_QUARANTINED,
+    Candidate,
+    StoreState,
+    admit,
+    begun,
+    committed,
+    failed,
+    installed,
+    pardoned,
+    present,
+    released,
+    rolled_back,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+A, B, C = "a" * 64, "b" * 64, "c" * 64
+NEW = Candidate(C, "", "street", 3)
+LAST = MOST_ATTEMPTS
+
+STATES = {
+    "factory": StoreState(),
+    "first pending": StoreState(current=A, pending=True),
+    "first at its last attempt": StoreState(current=A, pending=True, attempts=LAST),
+    "first committed": StoreState(current=A),
+    "second pending": StoreState(current=B, previous=A, pending=True, attempts=1),
+    "second at its last attempt": StoreState(current=B, previous=A, pending=True, attempts=LAST),
+    "second committed": StoreState(current=B, previous=A),
+}
+EVENTS: dict[str, Callable[[StoreState], StoreState]] = {
+    "install": lambda state: installed(state, NEW),
+    "begin": begun,
+    "commit": lambda state: committed(state, state.current or A),
+    "release": lambda state: released(state, state.current or A),
+    "fail": lambda state: failed(state, state.current or A, "bad"),
+    "roll back": rolled_back,
+}
+# current, previous, pending, attempts
+EXPECTED: dict[tuple[str, str], tuple[str | None, str | None, bool, int] | type[Exception]] = {
+    ("factory", "install"): (C, None, True, 0),
+    ("factory", "begin"): (None, None, False, 0),
+    ("factory", "commit"): (None, None, False, 0),
+    ("factory", "release"): (None, None, False, 0),
+    ("factory", "fail"): (None, None, False, 0),
+    ("factory", "roll back"): UsageError,
+    ("first pending", "install"): (C, None, True, 0),
+    ("first pending", "begin"): (A, None, True, 1),
+    ("first pending", "commit"): (A, None, False, 0),
+    ("first pending", "release"): (A, None, True, 0),
+    ("first pending", "fail"): (None, None, False, 0),
+    ("first pending", "roll back"): (None, None, False, 0),
+    ("first at its last attempt", "install"): (C, None, True, 0),
+    ("first at its last attempt", "begin"): (None, None, False, 0),
+    ("first at its last attempt", "commit"): (A, None, False, 0),
+    ("first at its last attempt", "release"): (A, None, True, LAST - 1),
+    ("first at its last attempt", "fail"): (None, None, False, 0),
+    ("first at its last attempt", "roll back"): (None, None, False, 0),
+    ("first committed", "install"): (C, A, True, 0),
+    ("first committed", "begin"): (A, None, False, 0),
+    ("first committed", "commit"): (A, None, False, 0),
+    ("first committed", "release"): (A, None, False, 0),
+    ("first committed", "fail"): (None, None, False, 0),
+    ("first committed", "roll back"): (None, None, False, 0),
+    ("second pending", "install"): (C, A, True, 0),
+    ("second pending", "begin"): (B, A, True, 2),
+    ("second pending", "commit"): (B, A, False, 0),
+    ("second pending", "release"): (B, A, True, 0),
+    ("second pending", "fail"): (A, None, False, 0),
+    ("second pending", "roll back"): (A, None, False, 0),
+    ("second at its last attempt", "install"): (C, A, True, 0),
+    ("second at its last attempt", "begin"): (A, None, False, 0),
+    ("second at its last attempt", "commit"): (B, A, False, 0),
+    ("second at its last attempt", "release"): (B, A, True, LAST - 1),
+    ("second at its last attempt", "fail"): (A, None, False, 0),
+    ("second at its last attempt", "roll back"): (A, None, False, 0),
+    ("second committed", "install"): (C, B, True, 0),
+    ("second committed", "begin"): (B, A, False, 0),
+    ("second committed", "commit"): (B, A, False, 0),
+    ("second committed", "release"): (B, A, False, 0),
+    ("second committed", "fail"): (A, None, False, 0),
+    ("second committed", "roll back"): (A, None, False, 0),
+}
+
+
+@pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.parametrize("state", STATES)
+def test_every_state_with_every_event(state: str, event: str) -> None:
+    """Each leads where the table says."""
+    expected = EXPECTED[state, event]
+    if isinstance(expected, type):
+        with pytest.raises(expected):
+            EVENTS[event](STATES[state])
+        return
+    after = EVENTS[event](STATES[state])
+    assert (after.current, after.previous, after.pending, after.attempts) == expected
+
+
+def test_how_the_model_stands_is_told() -> None:
+    """The factory's, pending or committed."""
+    assert STATES["factory"].standing == "factory"
+    assert STATES["second pending"].standing == "pending"
+    assert STATES["second committed"].standing == "committed"
+
+
+def test_what_fails_is_in_quarantine_until_it_is_pardoned() -> None:
+    """By hand, at work, and after too many starts; a pardoned one may come in again."""
+    for state in (
+        failed(StoreState(current=C), C, "bad"),
+        begun(StoreState(current=C, pending=True, attempts=LAST)),
+    ):
+        with pytest.raises(BadData, match="quarantine"):
+            admit(state, NEW)
+        admit(pardoned(state, C), NEW)
+
+
+def test_the_quarantine_is_bounded() -> None:
+    """The oldest give way."""
+    state = StoreState()
+    for number in range(MOST_QUARANTINED + 5):
+        state = failed(state, str(number), "bad")
+    assert list(state.quarantine) == [str(number) for number in range(5, MOST_QUARANTINED + 5)]
+
+
+def test_one_that_failed_is_no_way_back() -> None:
+    """A previous model in quarantine makes way for the factory's."""
+    assert failed(STATES["second committed"], A, "bad").previous is None
+
+
+def test_an_old_report_of_another_model_changes_nothing() -> None:
+    """A commit or an end that was meant for a model that has gone meanwhile."""
+    for event in (committed, released):
+        assert event(STATES["second pending"], A) == STATES["second pending"]
+
+
+def test_the_ratchet_holds_per_key_and_name() -> None:
+    """An older version of the same key and name is refused; equal ones, other names and other keys are not."""
+    state = installed(StoreState(), Candidate(A, "K1", "street", 7))
+    with pytest.raises(BadData, match="older"):
+        admit(state, Candidate(B, "K1", "street", 6))
+    for other in (("K1", "street", 7), ("K1", "yard", 1), ("K2", "street", 1), ("", "street", 1)):
+        admit(state, Candidate(B, *other))
+    assert rolled_back(state).ratchet == failed(state, A, "bad").ratchet == {"K1": {"street": 7}}
+    admit(state, Candidate(A, "K1", "street", 6))  # it runs already
+
+
+def test_files_that_are_gone_are_not_run() -> None:
+    """The one before takes over, or the factory's."""
+    both = STATES["second committed"]
+    assert present(both, {A, B}) == both
+    assert (present(both, {A}).current, present(both, {A}).previous) == (A, None)
+    assert (present(both, {B}).current, present(both, {B}).previous) == (B, None)
+    assert present(both, ()).standing == "factory"

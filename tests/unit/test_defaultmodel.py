@@ -1,0 +1,185 @@
+"""The default model: what the store says runs, and a bad one makes way for the one before, at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.defaultmodel import DefaultModel
+from agent.errors import BadConfig, BadData, IOFault, ServiceAway, TryAgain
+from agent.modelstore import ModelStore
+from agent.modelstore.install import Options, install
+from agent.modelstore.trial import TrialResult
+from agent.starter import starter_bundle
+from tests.broken_models import make_bundle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelStore:
+    """Return a store whose trials all pass: what comes after them is what is tested here."""
+
+    def passes(bundle: Path, sha: str, *_: object) -> TrialResult:
+        return TrialResult(sha, "here", "2026-01-01T00:00:00Z", 0.1)
+
+    monkeypatch.setattr("agent.modelstore.install.try_bundle", passes)
+    return ModelStore(tmp_path / "models")
+
+
+@pytest.fixture
+def add(store: ModelStore, tmp_path: Path) -> Callable[..., str]:
+    """Return a function that installs another version, and returns its sha."""
+    versions = iter(range(1, 100))
+
+    def add(*, commit: bool = True) -> str:
+        version = next(versions)
+        made = make_bundle(tmp_path / f"v{version}", version=version)
+        sha = install(store, str(made), Options()).sha
+        if commit:
+            store.commit(sha)
+        return sha
+
+    return add
+
+
+class Load:
+    """Opens bundles; those that are `bad` raise what stands for them."""
+
+    def __init__(self, **bad: Exception) -> None:
+        self.bad, self.seen = bad, list[str]()
+
+    def __call__(self, path: Path) -> str:
+        self.seen.append(path.name)
+        if fault := self.bad.get(path.name):
+            raise fault
+        return path.name
+
+
+FACTORY = starter_bundle().name
+
+
+def test_the_starter_runs_where_nothing_was_installed(store: ModelStore) -> None:
+    """An empty store is no fault, and stays empty."""
+    model = DefaultModel(store)
+    assert model.open(Load()) == FACTORY
+    assert (model.running.sha, model.running.state, model.given_up) == ("", "factory", "")
+    assert not store.folder.exists()
+
+
+def test_a_pending_model_is_counted_before_it_is_loaded(store: ModelStore, add: Callable[..., str]) -> None:
+    """A start that dies while it loads has used one of three attempts."""
+    sha = add(commit=False)
+    seen = []
+
+    def load(path: Path) -> str:
+        seen.append(store.read().attempts)
+        return path.name
+
+    model = DefaultModel(store)
+    assert model.open(load) == sha
+    assert seen == [1]
+    assert model.running.state == "pending"
+    model.commit()
+    assert (model.running.state, store.read().standing) == ("committed", "committed")
+
+
+@pytest.mark.parametrize("fault", [BadData("torn"), BadConfig("no such label"), RuntimeError("odd")])
+def test_a_pending_model_that_can_t_be_loaded_makes_way(
+    store: ModelStore, add: Callable[..., str], fault: Exception
+) -> None:
+    """Whatever is wrong with it: the one before runs in the same start, it is told, and it never comes back."""
+    good, bad = add(), add(commit=False)
+    model = DefaultModel(store)
+    assert model.open(Load(**{bad: fault})) == good
+    assert model.given_up.startswith(f"{bad[:12]} was given up: ")
+    assert bad in store.read().quarantine
+    assert DefaultModel(store).open(Load()) == good
+
+
+def test_a_committed_model_that_is_damaged_makes_way_for_the_factory_s(
+    store: ModelStore, add: Callable[..., str]
+) -> None:
+    """Both that are there are damaged: something runs all the same."""
+    one, two = add(), add()
+    assert DefaultModel(store).open(Load(**{one: BadData("torn"), two: BadData("torn")})) == FACTORY
+    assert set(store.read().quarantine) == {one, two}
+
+
+@pytest.mark.parametrize("fault", [BadConfig("no such label"), ServiceAway("busy"), IOFault("disk")])
+def test_what_is_not_the_model_s_fault_is_not_held_against_it(
+    store: ModelStore, add: Callable[..., str], fault: Exception
+) -> None:
+    """A committed model and a setting that does not fit it: the setting is wrong."""
+    sha = add()
+    with pytest.raises(type(fault)):
+        DefaultModel(store).open(Load(**{sha: fault}))
+    assert store.read().current == sha
+
+
+def test_three_starts_in_vain_are_enough(store: ModelStore, add: Callable[..., str]) -> None:
+    """A model that ends the process each time: the fourth start runs the one before, and says so."""
+    good, bad = add(), add(commit=False)
+    for _ in range(3):
+        assert DefaultModel(store).open(Load()) == bad
+    model = DefaultModel(store)
+    assert model.open(Load()) == good
+    assert bad[:12] in model.given_up
+
+
+def test_a_model_that_failed_at_work_is_not_what_the_next_start_takes(
+    store: ModelStore, add: Callable[..., str]
+) -> None:
+    """An engine that fails or hangs costs one start, not three; a committed one is not given up for that."""
+    good, bad = add(), add(commit=False)
+    model = DefaultModel(store)
+    model.open(Load())
+    model.blame("it hangs")
+    model.blame("it hangs")
+    assert store.read().quarantine == {bad: "it hangs"}
+    after = DefaultModel(store)
+    assert after.open(Load()) == good
+    after.blame("it hangs")
+    assert store.read().current == good
+
+
+def test_following_loads_only_what_does_not_run(store: ModelStore, add: Callable[..., str]) -> None:
+    """The store went back to what is at work, for the new one failed: nothing is opened again."""
+    good = add()
+    model = DefaultModel(store)
+    model.open(Load())
+    bad = add(commit=False)
+    load = Load(**{bad: BadData("torn")})
+    model.follow(load)
+    assert load.seen == [bad]
+    assert (model.running.sha, str(model.fault)) == (good, "torn")
+    model.roll_back("by hand")
+    load = Load()
+    model.follow(load)
+    assert load.seen == [FACTORY]
+    assert model.running.state == "factory"
+
+
+def test_who_has_no_time_is_asked_again(store: ModelStore, add: Callable[..., str]) -> None:
+    """Try again later is no verdict on a model."""
+    add()
+    bad = add(commit=False)
+    with pytest.raises(TryAgain):
+        DefaultModel(store).open(Load(**{bad: TryAgain("busy")}))
+    assert store.read().current == bad
+
+
+def test_a_store_that_can_t_be_written_still_lets_something_run(
+    store: ModelStore, add: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bad model is not loaded again in this start: the factory's runs."""
+    bad = add(commit=False)
+
+    def refuse(*_: object) -> None:
+        raise IOFault("the disk fails")
+
+    monkeypatch.setattr(ModelStore, "fail", refuse)
+    assert DefaultModel(store).open(Load(**{bad: BadData("torn")})) == FACTORY

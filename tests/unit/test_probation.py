@@ -1,0 +1,77 @@
+"""Whether a new model may stay: what speaks for it, and what against."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.probation import Probation, Ruling, Signs, Terms
+from agent.recent import Percentiles, Recent, percentiles
+
+TERMS = Terms(frames=300, time_s=120.0, limit_ms=100.0)
+WAIT, COMMIT = Ruling("wait"), Ruling("commit")
+
+
+def signs(frames: int, p95_ms: float = 50.0, *, count: int = 100, odd: int = 0, stuck: bool = False) -> Signs:
+    """Return what a model did."""
+    return Signs(frames, odd, Percentiles(count, p95_ms / 2e3, p95_ms / 1e3), stuck)
+
+
+@pytest.mark.parametrize(
+    ("frames", "at_s", "ruling"),
+    [(300, 120.0, COMMIT), (299, 500.0, WAIT), (5000, 119.9, WAIT), (0, 1e6, WAIT)],
+)
+def test_it_stays_after_frames_and_time(frames: int, at_s: float, ruling: Ruling) -> None:
+    """Both are needed: a camera that is away proves nothing, nor does a clip that is over in a second."""
+    assert Probation(TERMS, 0.0).step(signs(frames), at_s) == ruling
+
+
+def test_numbers_that_are_none_end_it_at_once() -> None:
+    """However well it did before."""
+    ruling = Probation(TERMS, 0.0).step(signs(5000, odd=1), 500.0)
+    assert (ruling.verdict, ruling.bad) == ("back", "its outputs are not finite")
+
+
+@pytest.mark.parametrize(
+    ("at_s", "count", "verdict"), [(9.0, 100, "wait"), (10.0, 100, "back"), (10.0, 2, "wait")]
+)
+def test_too_slow_is_who_is_so_for_ten_seconds(at_s: float, count: int, verdict: str) -> None:
+    """The first seconds are those of a cold cache, and two frames say nothing."""
+    assert Probation(TERMS, 0.0).step(signs(50, 101.0, count=count), at_s).verdict == verdict
+
+
+def test_without_figures_of_a_trial_nothing_is_too_slow() -> None:
+    """There is nothing to compare with."""
+    assert Probation(Terms(frames=1, time_s=0.0), 0.0).step(signs(1, 1e6), 20.0) == COMMIT
+
+
+def test_the_time_begins_anew_after_a_hang() -> None:
+    """Two minutes mean two minutes without one."""
+    probation = Probation(TERMS, 0.0)
+    assert probation.step(signs(300, stuck=True), 100.0) == WAIT
+    assert probation.step(signs(300), 130.0) == WAIT
+    assert probation.step(signs(300), 220.0) == COMMIT
+
+
+@given(st.lists(st.floats(0, 10), min_size=1, max_size=300))
+def test_percentiles_are_values_that_occurred(values: list[float]) -> None:
+    """By nearest rank: at least so many values are at most that."""
+    found = percentiles(values)
+    assert found is not None
+    for share, value in ((0.5, found.p50_s), (0.95, found.p95_s)):
+        assert value in values
+        assert sum(each <= value for each in values) >= share * len(values)
+        assert sum(each < value for each in values) < share * len(values)
+
+
+def test_only_the_last_minute_counts() -> None:
+    """What is older is no news, and of nothing there is no number."""
+    recent = Recent(60.0)
+    for second in range(100):
+        recent.observe(float(second), float(second))
+    assert recent.read(99.0) == Percentiles(60, 69.0, 96.0)
+    assert recent.read(99.0, since_s=98.0) == Percentiles(1, 99.0, 99.0)
+    assert recent.read(1000.0) is None
+    recent.clear()
+    assert recent.read(99.0) is None
