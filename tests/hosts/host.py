@@ -6,19 +6,18 @@ import contextlib
 import os
 import signal
 import subprocess
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.e2e.brokers import wait_for
+from tests.hosts.cgroups import hierarchies, make_group, remove_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.hosts.base import Base
 
-_CGROUPS = Path("/sys/fs/cgroup")
 _BOOT_S = 60.0
 _POWEROFF_S = 20.0
 _ENVIRONMENT = (
@@ -29,16 +28,22 @@ _ENVIRONMENT = (
 
 
 class Host:
-    """A host that may be booted more than once; its disk is a layer over the base."""
+    """A host that may be booted more than once; its disk is a layer over the base, with or without the agent's."""
 
-    def __init__(self, name: str, folder: Path, base: Base) -> None:
+    def __init__(self, name: str, folder: Path, base: Base, *, with_agent: bool = True) -> None:
         self.name, self.root = name, folder / "root"
         self.network = f"edge-{os.getpid()}-{name}"
         self._folder, self._base = folder, base
-        self._groups = [part / self.network for part in _hierarchies()]
+        self._layers = [base.agent, base.system] if with_agent else [base.system]
+        self._groups = [part / self.network for part in hierarchies()]
 
     def boot(self) -> None:
         """Switch it on, and wait until systemd has started all it starts."""
+        self.switch_on()
+        self.wait_booted()
+
+    def switch_on(self) -> None:
+        """Switch it on."""
         lab = f"--bind-ro={self._base.lab}:/srv/lab"
         command = [
             "systemd-nspawn", "-q", f"--directory={self.root}", f"--machine={self.name}", f"--hostname={self.name}",
@@ -52,6 +57,9 @@ class Host:
                 ["sh", "-c", join, "sh", *map(str, self._groups), "--", *command],
                 stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True,
             )  # fmt: skip
+
+    def wait_booted(self) -> None:
+        """Wait until systemd has started all it starts."""
         wait_for(self._booted, _BOOT_S, f"{self.name} to boot: see {self._folder}/console.log")
 
     def run(
@@ -88,6 +96,11 @@ class Host:
         """Start a program of this machine in the host's network."""
         return subprocess.Popen(["ip", "netns", "exec", self.network, *command], text=True, **options)  # type: ignore[call-overload,no-any-return]
 
+    @property
+    def is_on(self) -> bool:
+        """Whether it runs."""
+        return getattr(self, "_nspawn", None) is not None and self._nspawn.poll() is None
+
     def poweroff(self) -> None:
         """Shut it down in order, or if it does not end, at once."""
         with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
@@ -109,7 +122,8 @@ class Host:
         layers = {name: self._folder / name for name in ("upper", "work", "root")}
         for folder in layers.values():
             folder.mkdir(parents=True)
-        options = f"lowerdir={self._base.system},upperdir={layers['upper']},workdir={layers['work']}"
+        lower = ":".join(map(str, self._layers))
+        options = f"lowerdir={lower},upperdir={layers['upper']},workdir={layers['work']}"
         with contextlib.ExitStack() as stack:
             _call("mount", "-t", "overlay", "overlay", "-o", options, str(self.root))
             stack.callback(_call, "umount", "--lazy", str(self.root))
@@ -117,14 +131,14 @@ class Host:
             stack.callback(_call, "ip", "netns", "del", self.network)
             _call("ip", "-n", self.network, "link", "set", "lo", "up")
             for group in self._groups:
-                _make_group(group)
-                stack.callback(_remove_group, group)
+                make_group(group)
+                stack.callback(remove_group, group)
             (self.root / "etc/hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {self.name}\n")
             stack.callback(self._off)
             yield
 
     def _off(self) -> None:
-        if getattr(self, "_nspawn", None) is not None and self._nspawn.poll() is None:
+        if self.is_on:
             self.poweroff()
 
     def _booted(self) -> bool:
@@ -146,74 +160,6 @@ class Host:
             for child in children.read_text().split():
                 return int(child)
         raise ProcessLookupError(self.name)
-
-
-class Listener:
-    """An independent subscriber in a host's network: `lines` of topic, blank, payload, in the order of arrival."""
-
-    def __init__(self, host: Host) -> None:
-        command = ("mosquitto_sub", "-V", "mqttv5", "-q", "1", "-t", "#", "-F", "%t %p", "-W", "900")
-        self.lines: list[str] = []
-        self._process = host.beside(*command, stdout=subprocess.PIPE)
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def has(self, part: str, after: int = 0) -> bool:
-        """Tell whether a topic that contains `part` was heard, from line `after` on."""
-        return any(part in line.partition(" ")[0] for line in self.lines[after:])
-
-    def close(self) -> None:
-        """End it."""
-        self._process.kill()
-        self._process.wait()
-        self._reader.join(5)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        self.lines.extend(self._process.stdout)
-
-
-@contextlib.contextmanager
-def broker(host: Host, folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """Run mosquitto on 127.0.0.1:1883 of the host's network."""
-    config = folder / "mosquitto.conf"
-    config.write_text("listener 1883 127.0.0.1\nuser root\nallow_anonymous true\n")
-    process = host.beside(
-        "mosquitto", "-c", str(config), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        answers = ("bash", "-c", "</dev/tcp/127.0.0.1/1883")
-        wait_for(lambda: host.run(*answers, check=False).returncode == 0, 15, "the broker to listen")
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _hierarchies() -> list[Path]:
-    """Return the mounts of cgroup v1, and the unified one beside them; none on a system that has v2 alone."""
-    return [
-        part for part in sorted(_CGROUPS.iterdir()) if (part / "cgroup.procs").exists() and part.is_mount()
-    ]
-
-
-def _make_group(group: Path) -> None:
-    group.mkdir()
-    if (group / "cpuset.cpus").exists() and (group.parent / "cpuset.cpus").exists():
-        for name in ("cpuset.cpus", "cpuset.mems"):
-            (group / name).write_text((group.parent / name).read_text())
-        if (group / "cgroup.clone_children").exists():
-            (group / "cgroup.clone_children").write_text("1")
-
-
-def _remove_group(group: Path) -> None:
-    for folder in sorted(group.rglob("*/"), reverse=True):
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-    with contextlib.suppress(OSError):
-        group.rmdir()
 
 
 def _call(*command: str) -> None:

@@ -1,0 +1,1 @@
+"""Rollouts by the playbooks of ansible/ to really booted hosts, with every event accounted for."""
