@@ -10,7 +10,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer-binary
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-long faults lint bench check-wheels clean
+.PHONY: help demo test test-unit test-long faults fleet lint bench check-wheels clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ test-long: $(VENV)/.dev ## run the tests that take longer
 faults: $(VENV)/.dev ## kill agent and broker in a storm of events, then watch memory: about nine minutes
 	$(BIN)/python -m tests.faults storm --events 50000 --kills 100 --restarts 30 --restarts-by-kill 10
 	$(BIN)/python -m tests.bench soak --minutes 3
+
+fleet: $(VENV)/.dev ## boot three Debian hosts; roll out, break and roll back over SSH (root; what is missing is skipped)
+	$(BIN)/python -m pytest -m long --timeout 1800 tests/fleet $(ARGS)
 
 lint: $(VENV)/.dev ## check style, types and import layers
 	$(BIN)/ruff check .
