@@ -51,6 +51,8 @@ class Adopting:
         self._default, self._engines, self._terms, self._on_main = default, engines, terms, on_main
         self._changing = threading.Lock()
         self._watched: _Watched | None = None
+        self._room: EngineRoom | None = None
+        self._told = ""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="models", daemon=True)
 
@@ -123,14 +125,20 @@ class Adopting:
         try:
             self.look(time.monotonic())
         except Exception as fault:  # what runs goes on
-            log.error("models: %s: %s", type(fault).__name__, fault)
-            log.debug("models: fault", exc_info=fault)
+            told, self._told = self._told, f"{type(fault).__name__}: {fault}"
+            if self._told != told:
+                log.error("models: %s", self._told)
+                log.debug("models: fault", exc_info=fault)
+        else:
+            self._told = ""
 
     def look(self, now_s: float) -> None:
         """Commit a pending model that has shown that it works, or go back; about once a second. Raises AgentError."""
         default, room = self._default, self._engines.default_room
         with self._changing:
-            if default.given_up and default.wanted() != default.running.sha:
+            fresh, self._room = room is not self._room, room
+            # Who changed the store while a room was being opened found nobody to tell.
+            if default.must_leave or (fresh and room is not None and default.wanted() != default.running.sha):
                 self._follow()
             elif room is None or default.running.state != "pending":
                 self._watched = None
@@ -140,7 +148,7 @@ class Adopting:
                     time_s=self._terms.commit_s,
                     limit_ms=default.running.limit_ms,
                 )
-                self._watched = _Watched(Probation(terms, now_s), now_s, room.inferred, room.not_finite)
+                self._watched = _Watched(Probation(terms, now_s), now_s, room.inferred)
             else:
                 self._judge(room, self._watched.rule(room, now_s))
 
@@ -155,17 +163,16 @@ class Adopting:
 
 @dataclass(frozen=True, slots=True)
 class _Watched:
-    """A pending model at work since `begun_s`, and what its room had done before."""
+    """A pending model at work since `begun_s`, and how many frames its room had done before."""
 
     probation: Probation
     begun_s: float
     frames: int
-    not_finite: int
 
     def rule(self, room: EngineRoom, now_s: float) -> Ruling:
         signs = Signs(
             frames=room.inferred - self.frames,
-            not_finite=room.not_finite - self.not_finite,
+            not_finite=room.not_finite,
             lately=percentiles(room.overlap.recent.values(max(self.begun_s, now_s - SLOW_S))),
             stuck=any(beat.call and now_s - beat.since_s > beat.deadline_s for beat in room.beats()),
         )

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from agent import __version__
 from agent.errors import AgentError
@@ -35,13 +36,18 @@ SPREAD_S = 5.0
 """When it starts all devices tell it of themselves, over so long."""
 _ROUND_S = 2.0
 _END_S = 2.0
-_MOST_GONE = 1000
+_MOST_LEAVING = 8
+_MOST_GONE = 4000  # ten cameras of 80 labels have 1,630
 
 
 class Told(msgspec.Struct, frozen=True):
-    """What Home Assistant knows: by which topic, which components of which platform, and the labels of cameras."""
+    """What Home Assistant knows: by which topic, which components of which platform, and the labels of cameras.
+
+    `leaving` are topics of before, under another name or prefix, that the broker may still have a message of.
+    """
 
     topic: str = ""
+    leaving: tuple[str, ...] = ()
     components: dict[str, str] = {}
     gone: dict[str, str] = {}
     labels: dict[str, tuple[str, ...]] = {}
@@ -70,7 +76,8 @@ class Announcer:
         self._path, self._told = state_dir / FILE, _read(state_dir / FILE)
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
         self._clock = clock
-        self._payload, self._due_s, self._clearing = b"", float("inf"), ""
+        self._due_s, self._clearing = float("inf"), set[str]()
+        self._shown: dict[str, tuple[str, ...]] | None = None
         self._fault = ""
         self._changed, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="home assistant", daemon=True)
@@ -78,7 +85,7 @@ class Announcer:
     def __enter__(self) -> Self:
         if self._prefix is not None:
             self._publisher.listen(f"{self._prefix}/status", self._take)
-        if self._topic or self._told.topic:
+        if self._topic or self._told.topic or self._told.leaving:
             self._thread.start()
         return self
 
@@ -108,32 +115,37 @@ class Announcer:
 
     def look(self, now_s: float) -> None:
         """Have the message told when it changed or is due again, or taken back. Raises AgentError."""
-        if self._told.topic and self._told.topic != self._topic:
-            self._take_back()
-        elif self._topic:
+        if self._told.topic not in {"", self._topic}:
+            leaving = (*self._told.leaving, self._told.topic)[-_MOST_LEAVING:]
+            self._keep(Told(leaving=leaving, labels=self._told.labels))
+        for topic in self._told.leaving:
+            self._take_back(topic)
+        if self._topic:
             self._announce(again=now_s >= self._due_s)
 
-    def _take_back(self) -> None:
-        """Have the message deleted; it is forgotten once the broker has that."""
-        if self._clearing != self._told.topic:
-            self._clearing = self._told.topic
-            self._publisher.retain(self._clearing, b"")
-        elif self._publisher.told(self._clearing):
-            self._keep(Told(labels=self._told.labels))
-            self._clearing = ""
+    def _take_back(self, topic: str) -> None:
+        """Have the message deleted; it is forgotten once the broker has that, or where it is told of again."""
+        if topic != self._topic and topic not in self._clearing:
+            self._clearing.add(topic)
+            self._publisher.retain(topic, b"")
+        elif topic == self._topic or self._publisher.told(topic):
+            self._keep(replace(self._told, leaving=tuple(t for t in self._told.leaving if t != topic)))
+            self._clearing.discard(topic)
 
     def _announce(self, *, again: bool) -> None:
         cameras = self._labelled()
+        if again or cameras != self._shown:
+            self._tell(cameras)
+            self._shown, self._due_s = cameras, float("inf")
+
+    def _tell(self, cameras: dict[str, tuple[str, ...]]) -> None:
         now = {name: each["p"] for name, each in components(self._device, cameras).items()}
         before = {**self._told.gone, **self._told.components}
         gone = {name: platform for name, platform in before.items() if name not in now}
-        labels = {name: tuple(found) for name, found in cameras.items()}
+        kept = dict(list(gone.items())[-_MOST_GONE:])
         # Before it is told: what Home Assistant knows must not be forgotten here.
-        self._keep(Told(self._topic, now, dict(list(gone.items())[-_MOST_GONE:]), labels))
-        payload = discovery(self._device, cameras, gone=self._told.gone)
-        if again or payload != self._payload:
-            self._payload, self._due_s = payload, float("inf")
-            self._publisher.retain(self._topic, payload)
+        self._keep(Told(self._topic, self._told.leaving, now, kept, cameras))
+        self._publisher.retain(self._topic, discovery(self._device, cameras, gone=kept))
 
     def _labelled(self) -> dict[str, tuple[str, ...]]:
         """Return the labels of each camera: those it is to report, else those reported now or before."""

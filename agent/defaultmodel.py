@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from agent import wire
 from agent.bundle import MANIFEST
-from agent.errors import AgentError, BadData, InputMissing, NotPermitted, TryAgain
+from agent.errors import AgentError, BadConfig, BadData, InputMissing, NotPermitted, TryAgain
 from agent.starter import starter_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from agent.bundle import Bundle
     from agent.engines import Engines
     from agent.modelstore import ModelStore
 
@@ -47,7 +48,7 @@ class DefaultModel:
     def __init__(self, store: ModelStore, *, threads: int | None = None) -> None:
         self._store, self._threads = store, threads
         self.running = Running()
-        self.doing = self.given_up = ""
+        self.doing = self.given_up = self._gone = self._begun = ""
         self.fault: Exception | None = None
 
     def open(self, load: Callable[[Path], Opened]) -> Opened:
@@ -65,20 +66,31 @@ class DefaultModel:
 
     def forget(self) -> None:
         """Forget what was given up: somebody has seen it, and asks for what the store says now."""
-        self.given_up = ""
+        self.given_up = self._gone = ""
+
+    @property
+    def must_leave(self) -> bool:
+        """Whether the model at work is the one that was given up."""
+        return bool(self._gone) and self.running.sha == self._gone
 
     def _loaded(self, load: Callable[[Path], Opened], at_work: str | None = None) -> Opened | None:
         self.fault = None
         before = self._store.read()
         path = self._store.begin()
-        if before.pending and before.current and (path is None or path.name != before.current):
+        skipped = path is None or path.name != before.current
+        if before.pending and before.current and skipped and before.current != self._gone:
             self._tell(before.current, self._store.read().quarantine.get(before.current, "it is not tried"))
+        if path is not None and path.name == self._gone:  # the store could not note it
+            path = self._store.without(self._gone)
         while path is not None and path.name != at_work:
             try:
                 return self._opened(path, load)
             except Exception as fault:  # noqa: PERF203 - three models at most
                 if isinstance(fault, TryAgain) or not self._blamed(path.name, fault):
                     raise
+                misfit = fault if isinstance(fault, BadConfig) and at_work is None else None
+                if misfit and (opened := self._of_before(path.name, misfit, load)) is not None:
+                    return opened
                 self.fault = fault
                 path = self.give_up(path.name, fault)
         if (path.name if path else "") == at_work:
@@ -89,7 +101,8 @@ class DefaultModel:
 
     def wanted(self) -> str:
         """Return the sha of what is to run, "" for the factory's. Raises NotPermitted."""
-        return self._store.read().current or ""
+        path = self._store.without(self._gone)
+        return path.name if path else ""
 
     def roll_back(self, why: str) -> None:
         """Have the store go back to the model before. Raises AgentError."""
@@ -113,23 +126,49 @@ class DefaultModel:
             self.give_up(running.sha, BadData(why))
 
     def leave(self) -> None:
-        """Take back the attempt of a pending model: the end is an orderly one, and no verdict on it."""
-        if self.running.state == "pending" and not self.given_up:
-            try:
-                self._store.release(self.running.sha)
-            except AgentError as fault:
-                log.error("model store: %s", fault)
+        """Take back the attempt of a pending model, also of one that is being opened: the end is an orderly one."""
+        if self._begun and not self.given_up:
+            self._release(self._begun)
+
+    def _release(self, sha: str) -> None:
+        try:
+            self._store.release(sha)
+        except AgentError as fault:
+            log.error("model store: %s", fault)
+
+    def _of_before(self, sha: str, fault: BadConfig, load: Callable[[Path], Opened]) -> Opened | None:
+        """Give up the pending model `sha`, which the settings do not fit; return what `load` gives for the one before.
+
+        None: that one can't be loaded. Raises `fault` where they do not fit it either: they are wrong, and no model.
+        """
+        path = self._store.before()
+        try:
+            opened = load(path or starter_bundle())
+        except BadConfig:
+            self._release(sha)
+            raise fault from None
+        except AgentError as worse:
+            log.error("model before %s: %s", sha[:12], worse)
+            return None
+        self.fault = fault
+        self.give_up(sha, fault)
+        self.running = Running(path.name, "committed") if path else Running()
+        return opened
 
     def _opened(self, path: Path, load: Callable[[Path], Opened]) -> Opened:
-        state, limit_ms = self._store.read().standing, None
-        if state == "pending":
+        stored, limit_ms = self._store.read(), None
+        pending = (
+            stored.pending and stored.current == path.name
+        )  # a disk that is full may have us run the one before
+        if pending:
+            self._begun = path.name
             self.doing = f"the model {path.name[:12]} is tried"
             try:
                 limit_ms = self._tried(path)
             finally:
                 self.doing = ""
         opened = load(path)
-        self.running = Running(path.name, state, limit_ms)
+        self.running = Running(path.name, "pending" if pending else "committed", limit_ms)
         return opened
 
     def _tried(self, path: Path) -> float | None:
@@ -154,12 +193,12 @@ class DefaultModel:
         self._tell(sha, why)
         try:
             self._store.fail(sha, why)
-            return self._store.bundle()
         except AgentError as worse:
             log.error("model store: %s", worse)
-            return None
+        return self._store.without(sha)
 
     def _tell(self, sha: str, why: str) -> None:
+        self._gone = sha
         self.given_up = f"{sha[:12]} was given up: {why}"
         log.error("model %s: the one before it runs", self.given_up)
 
@@ -179,16 +218,16 @@ def model_health(
         name=model.name,
         version=model.version,
         sha256=model.sha256,
-        bundle_sha=_sha_of(room.bundle.path),
+        bundle_sha=_sha_of(room.bundle),
         source="config" if named else source,
         state="config" if named else running.state,
     )
 
 
 @lru_cache(maxsize=4)
-def _sha_of(bundle: Path) -> str:
+def _sha_of(bundle: Bundle) -> str:
     """Return the sha256 of the manifest of a checked bundle, "" where it is gone."""
     try:
-        return hashlib.sha256((bundle / MANIFEST).read_bytes()).hexdigest()
+        return hashlib.sha256((bundle.path / MANIFEST).read_bytes()).hexdigest()
     except OSError:
         return ""

@@ -95,8 +95,9 @@ class EngineRoom:
                 before = self.engine
                 self.bundle, self.engine = bundle, engine
                 self.overlap.recent.clear()
-                for _, stages, fit in self._served:
-                    stages.exchange(fit(bundle, engine), self.model)
+                for lane, stages, fit in self._served:
+                    if not lane.done.is_set():  # who has left keeps what its last events came of
+                        stages.exchange(fit(bundle, engine), self.model)
             done.set()
             before.close()
 
@@ -111,8 +112,8 @@ class EngineRoom:
 
     @property
     def not_finite(self) -> int:
-        """Frames looked at so far, of the cameras of now, whose outputs were not finite."""
-        return sum(stages.not_finite for _, stages, _ in self._served)
+        """Frames of this model looked at so far, of the cameras of now, whose outputs were not finite."""
+        return sum(stages.not_finite for lane, stages, _ in self._served if not lane.done.is_set())
 
     def beats(self) -> Iterator[Heartbeat]:
         """Yield what the engine and the loop around it do now."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from agent.assembly import open_model
 from agent.bundle import NOBODY
 from agent.engineroom import EngineRoom
-from agent.errors import ServiceAway
+from agent.errors import ServiceAway, TryAgain
 from agent.starter import starter_bundle
 from agent.status import EngineStatus, Spread
 
@@ -147,10 +147,10 @@ class Engines:
     def exchange(self, bundle: Bundle, engine: Engine) -> threading.Event:
         """Have the default model's room go on with another model; return what is set once that is done.
 
-        Raises BadData, BadConfig, ServiceAway, with the old one at work and `engine` the caller's.
+        Raises BadData, BadConfig, TryAgain, with the old one at work and `engine` the caller's.
         """
-        if (room := self.default_room) is None:
-            raise ServiceAway("no camera runs the default model", fix="it is taken on when one does")
+        if (room := self.default_room) is None:  # its last camera has left
+            raise TryAgain("no camera runs the default model", fix="it is taken on when one does")
         room.check(bundle, engine)
         if self._improver is not None:
             self._improver.leave(room)

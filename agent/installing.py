@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
@@ -12,9 +12,11 @@ from agent.errors import AgentError, BadData, TryAgain
 from agent.leashed import leashed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
     from typing import IO
+
+    from agent.config import ModelsConfig
 
 _LINE_BYTES = 1 << 16
 _FAULTS = {kind.exit_code: kind for kind in AgentError.__subclasses__()}
@@ -23,16 +25,16 @@ _FAULTS = {kind.exit_code: kind for kind in AgentError.__subclasses__()}
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is to be installed: a zip of a bundle, with the sha256 of the zip, and which version it must be."""
 
-    url: str
+    url: Annotated[str, msgspec.Meta(pattern=r"^[Hh][Tt][Tt][Pp][Ss]?://", max_length=2048)]
     sha256: str
     version: int | None = None
 
 
 class Installer:
-    """Installs into the store of `state_dir`, one model at a time; `keys` are those that may have signed it."""
+    """Installs into the store of `state_dir`, one model at a time, as the `terms` of the configuration say."""
 
-    def __init__(self, state_dir: Path, keys: Sequence[str]) -> None:
-        self._state_dir, self._keys = state_dir, tuple(keys)
+    def __init__(self, state_dir: Path, terms: ModelsConfig) -> None:
+        self._state_dir, self._terms = state_dir, terms
         self._busy = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
 
@@ -58,8 +60,9 @@ class Installer:
 
     def _started(self, source: Source) -> subprocess.Popen[bytes]:
         version = () if source.version is None else ("--model-version", str(source.version))
-        keys = [word for key in self._keys for word in ("--trusted-key", key)]
-        options = ("--sha256", source.sha256, *version, "--state", str(self._state_dir), *keys, "--json")
+        keys = [word for key in self._terms.trusted_keys for word in ("--trusted-key", key)]
+        terms = (*keys, "--quota-mbytes", str(self._terms.quota_mbytes))
+        options = ("--sha256", source.sha256, *version, "--state", str(self._state_dir), *terms, "--json")
         command = leashed("agent", "--log-format", "json", "model", "install", *options, "--", source.url)
         return subprocess.Popen(  # noqa: S603 - our own program, and no shell
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE

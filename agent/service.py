@@ -80,6 +80,8 @@ class Service:
             self._engines = stack.enter_context(options.open_engines(self._engine_failed, self._default))
             if self._stopped_while_loading(options):
                 self._systemd.stopping("shutdown")
+                if self._default is not None:
+                    self._default.leave()
                 return None
             self._outlet = stack.enter_context(options.open_outlet(self._words.last))
             self._watch = self._new_watch(stack)
@@ -151,8 +153,7 @@ class Service:
         if self._default is not None:
             models = options.config.models
             adopting = stack.enter_context(Adopting(self._default, self._engines, models, self._main.do))
-            installer = Installer(state_dir, models.trusted_keys)
-            stack.callback(installer.close)
+            installer = Installer(state_dir, models)
         powers = Powers(
             status=monitor.status,
             reload=self._reload_asked,
@@ -169,6 +170,8 @@ class Service:
             state_dir=state_dir,
             stack=stack,
         )
+        if installer is not None:
+            stack.callback(installer.close)  # before those who wait for it
         return monitor
 
     def _cameras(self, options: RunOptions) -> list[CameraConfig]:

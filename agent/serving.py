@@ -6,8 +6,6 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from agent.announcing import announce
-from agent.commands import Commands
 from agent.control import Control, socket_folder
 from agent.errors import AgentError
 from agent.operations import REMOTE
@@ -40,6 +38,9 @@ def serve(
     """
     config = configuration()
     if config.mqtt is not None:
+        from agent.announcing import announce  # who has no broker needs neither
+        from agent.commands import Commands
+
         stack.enter_context(announce(outlet, configuration, state_dir=state_dir))
         if config.commands.enabled:
             reserved = config.homeassistant.prefix

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from agent.reporting import EventReporter
 
 _LOOK_EVERY = 16
-"""One frame in so many is looked at for numbers that are none, the first included."""
+"""One frame in so many is looked at for numbers that are none, the first of a model included."""
 CAMERA_LOST = "camera_lost"
 """The reason of the ends of a camera that can't be trusted."""
 
@@ -51,7 +51,7 @@ class CameraStages:
         self._watchful = False
         self.inferred = self.suppressed = 0
         self.events = 0
-        self.not_finite = 0
+        self.not_finite = self._unlooked = 0
         self.age, self.recent_age = Histogram(), Recent()
 
     def watchful(self) -> bool:
@@ -66,6 +66,7 @@ class CameraStages:
         with self._lock:
             self._tell_ends(self._pipeline.exchange(side))
             self._reporter.model = model
+            self.not_finite = self._unlooked = 0
 
     def prepare(self, frame: Frame) -> ModelInput:
         """Convert the frame for the engine. Raises AgentError for a picture that can't be."""
@@ -78,8 +79,9 @@ class CameraStages:
                 self.suppressed += 1
                 return
             self._tell()
-            if self.inferred % _LOOK_EVERY == 0:
+            if self._unlooked % _LOOK_EVERY == 0:
                 self.not_finite += not _finite(outputs)
+            self._unlooked += 1
             result = self._pipeline.finish(frame, geometry, outputs)
             facts = FrameFacts.of(frame)
             self._last = facts, frame.time_s

@@ -47,7 +47,7 @@ def _read(state_dir: Path) -> int | None:
         with path.open("rb") as file:
             first, *more = file.read(_MAX_BYTES).decode("ascii").split("\n")
         number = int(first)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         log.warning("state: %s can't be read (%s): taken for that of this version", path, error)

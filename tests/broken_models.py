@@ -32,6 +32,7 @@ SLOW_TIMES = 600
 NETWORKS: dict[str, Callable[[], bytes]] = {
     "tiny": tinynets.good,
     "nan": tinynets.not_a_number,
+    "late": tinynets.not_a_number_at_work,
     "constant": tinynets.constant,
     "shape": tinynets.wrong_shape,
     "slow": lambda: tinynets.looping(SLOW_TIMES),
@@ -40,7 +41,7 @@ NETWORKS: dict[str, Callable[[], bytes]] = {
     "crash": tinynets.crashing,
     "garbage": lambda: b"no model at all" * 40,
 }
-"""What a bundle may hold beside "street": "tiny" is sound; each other fails its trial, as it says."""
+"""What a bundle may hold beside "street": "tiny" is sound, "late" fails at work, any other in its trial, as it says."""
 
 
 def make_bundle(

@@ -123,6 +123,17 @@ def not_a_number() -> bytes:
     return good([1.0, float("nan"), 1.0])
 
 
+def not_a_number_at_work(least: float = 0.4) -> bytes:
+    """Return one whose third score is no number where blue, of 1, is below `least`: in the sample clip, in no trial."""
+    model = Model()
+    graph = model.graph()
+    mean = _mean(graph, graph.input(1, SIZE, SIZE, 3), 3)
+    less = graph.constant([[0.0, 0.0, -least]])
+    shifted = graph.add(schema.BuiltinOperator.ADD, [mean, less], 1, 3, options=schema.AddOptionsT())
+    graph.end(graph.add(schema.BuiltinOperator.SQRT, [shifted], 1, 3))
+    return model.pack()
+
+
 def constant() -> bytes:
     """Return one whose scores are 0 for every picture."""
     return good(0.0)

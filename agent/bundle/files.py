@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import numpy as np
 from agent.errors import BadData, InputMissing, NotPermitted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -134,10 +136,18 @@ def check_digest(file: Path, seen: str, expected: str) -> None:
         raise BadData(f"{file}: wrong sha256", seen=f"{seen[:12]}...", fix=fix)
 
 
-def _opened(file: Path) -> io.BufferedReader:
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[io.BufferedReader]:
+    """Give `file` to be read. Raises NotPermitted, and BadData where the disk can't read it to its end."""
     try:
-        return file.open("rb")
+        stream = file.open("rb")
     except OSError as error:
         raise NotPermitted(
             f"can't read {file}", seen=error.strerror, fix="make it readable for this user"
         ) from None
+    with stream:
+        try:
+            yield stream
+        except OSError as error:
+            fix = "copy it again; the disk or card may fail"
+            raise BadData(f"can't read {file} to its end", seen=error.strerror, fix=fix) from None

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from agent.cli.common import DEFAULT_CONFIG, FILE, default_state_dir
+from agent.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from agent.status import Status
 
@@ -18,8 +19,28 @@ Command = TypeVar("Command", bound="Callable[..., Any]")
 
 SERVICE = Path("/run/edge-agent")
 """RuntimeDirectory of the systemd unit."""
+_TEXTS = frozenset({"camera", "url", "sha256"})
+"""A camera may be called 1."""
 _DONE_S = 600.0
 """Longest wait for what a running agent does: a model may have to be opened first."""
+
+
+def arguments(given: Iterable[str]) -> dict[str, object]:
+    """Return KEY=VALUE ... as a table: JSON where a VALUE can be, else text, as names are always. Raises UsageError."""
+    import msgspec
+
+    table: dict[str, object] = {}
+    for each in given:
+        key, equals, text = each.partition("=")
+        if not equals or not key or key in table:
+            raise UsageError(
+                "argument", seen=each, fix="write KEY=VALUE, each KEY once, like camera=yard or hz=2"
+            )
+        try:
+            table[key] = text if key in _TEXTS else msgspec.json.decode(text)
+        except msgspec.MsgspecError:
+            table[key] = text
+    return table
 
 
 def of_agent(command: Command) -> Command:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agent.cli.asking import arguments
 from agent.cli.broker import broker_options, chosen_broker, level_of
 from agent.cli.common import interrupts, reader_may_leave
-from agent.errors import UsageError
 
 if TYPE_CHECKING:
     from agent.wire import CommandResult
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def command(device: str, op: str, args: tuple[str, ...], **given: Any) -> None:
     """Have DEVICE do OP: status, reload, camera.enable, camera.disable, sampling.set, model.install, model.rollback.
 
-    A VALUE is JSON where it can be, else text: camera=yard hz=2.5.
+    A VALUE is JSON where it can be, else text, as the name of a camera always is: camera=yard hz=2.5.
 
     Exit codes: 0 done; 1 failed or rejected; 69 broker away; 75 no answer in time; 77 login or topic refused.
     """
@@ -41,7 +41,7 @@ def command(device: str, op: str, args: tuple[str, ...], **given: Any) -> None:
     options, root = chosen_broker(given)
     topics = Topics.of(str(level_of("DEVICE", device)), root=root)
     own = replace(options, client_id="")  # the configuration's may be that of the agent, which is connected
-    request = Request(own, topics, op, _args(args), timeout_s=given["timeout_s"], tell=_show)
+    request = Request(own, topics, op, arguments(args), timeout_s=given["timeout_s"], tell=_show)
     with interrupts() as stop:
         answer = request.run(stop.is_set)
     if given["as_json"]:
@@ -58,17 +58,3 @@ def _show(answer: CommandResult) -> None:
     if answer.state in {"accepted", "progress"}:
         told = answer.reason if answer.result is None else json.dumps(answer.result)
         click.echo(f"{answer.state} {told}".rstrip(), err=True)
-
-
-def _args(given: tuple[str, ...]) -> dict[str, object]:
-    """Return KEY=VALUE ... as a table. Raises UsageError."""
-    args: dict[str, object] = {}
-    for each in given:
-        key, equals, text = each.partition("=")
-        if not equals or not key or key in args:
-            raise UsageError("argument of a command", seen=each, fix="write KEY=VALUE, each KEY once")
-        try:
-            args[key] = json.loads(text)
-        except ValueError:
-            args[key] = text
-    return args

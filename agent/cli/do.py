@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.cli.asking import done_by, of_agent, wanted_state_dir
-from agent.errors import UsageError
+from agent.cli.asking import arguments, done_by, of_agent, wanted_state_dir
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,19 +30,5 @@ def do(operation: str, args: tuple[str, ...], config: Path | None, state_dir: Pa
     """
     import msgspec
 
-    done = done_by(state_dir or wanted_state_dir(config), operation, dict(map(_pair, args)))
+    done = done_by(state_dir or wanted_state_dir(config), operation, arguments(args))
     click.echo(msgspec.json.format(msgspec.json.encode(done), indent=2).decode())
-
-
-def _pair(text: str) -> tuple[str, object]:
-    """Return key and value of `text`: a number where it is one, else a text. Raises UsageError."""
-    import msgspec
-
-    key, equals, value = text.partition("=")
-    if not key or not equals:
-        raise UsageError("argument", seen=text, fix="write it like camera=yard or hz=2")
-    try:
-        number = msgspec.json.decode(value, type=int | float)
-    except msgspec.MsgspecError:
-        return key, value
-    return key, number

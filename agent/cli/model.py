@@ -81,6 +81,9 @@ def list_(config: Path | None, state_dir: Path | None, as_json: bool) -> None:
 @_MAX_MS
 @_CONFIG
 @_STATE
+@click.option(
+    "--quota-mbytes", type=click.IntRange(0), metavar="MB", help="Keep so many; default: that of --config."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print how it goes, one JSON document a line.")
 @reader_may_leave()
 def install(
@@ -90,6 +93,7 @@ def install(
     again: bool,
     keys: tuple[str, ...],
     max_ms: float | None,
+    quota_mbytes: int | None,
     config: Path | None,
     state_dir: Path | None,
     as_json: bool,
@@ -116,7 +120,7 @@ def install(
         again=again,
         threads=loaded.limits.threads if loaded else None,
         limits=_limits(max_ms),
-        quota_bytes=models.quota_mbytes << 20,
+        quota_bytes=(models.quota_mbytes if quota_mbytes is None else quota_mbytes) << 20,
     )
     install_and_tell(store, source, options, as_json=as_json, unused=unused_by(loaded))
 

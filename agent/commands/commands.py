@@ -35,6 +35,8 @@ RATE_HZ, BURST = 1.0, 10
 _WAITING, _AT_WORK = 32, 8
 _AT_ONCE = frozenset({"status"})
 """Done beside what is at work."""
+_LONG = frozenset({"model.install"})
+"""What may take hours: the others do not wait for it."""
 _END_S = 2.0
 _LOOK_S = 30.0
 
@@ -49,8 +51,14 @@ class Doer(Protocol):
         ...
 
 
+class _Work(queue.Queue["tuple[Command, Answers] | None"]):
+    """Commands that wait, the first first; None to look whether it is over."""
+
+
 class Commands:
     """Listens while the `with` block runs: one thread judges what comes, another does it, one at a time.
+
+    Models are installed by a third. What has waited beyond its `expires` is not done.
 
     `names` are the operations of `operations` that may be asked for. A message that finds the queue full is counted
     and not answered; nor is more than one a second of those that come too fast.
@@ -64,12 +72,13 @@ class Commands:
         self._memory, self._counts, self._counting = Memory(), Counter[str](), threading.Lock()
         self._pace, self._refusals = Pace(RATE_HZ, burst=BURST), Pace(RATE_HZ, burst=1)
         self._waiting: queue.Queue[Received | None] = queue.Queue(_WAITING)
-        self._work: queue.Queue[tuple[Command, Answers] | None] = queue.Queue(_AT_WORK)
+        self._work, self._long_work = _Work(_AT_WORK), _Work(_AT_WORK)
         self._offered = Offered(outlet, self._status)
         self._stopping = threading.Event()
         self._threads = [
             threading.Thread(target=self._judge_all, name="commands", daemon=True),
-            threading.Thread(target=self._do_all, name="command", daemon=True),
+            threading.Thread(target=self._do_all, args=(self._work,), name="command", daemon=True),
+            threading.Thread(target=self._do_all, args=(self._long_work,), name="long command", daemon=True),
         ]
 
     def __enter__(self) -> Self:
@@ -84,8 +93,9 @@ class Commands:
         self._stopping.set()
         with suppress(queue.Full):  # whoever has so much to take looks at `_stopping` next
             self._waiting.put_nowait(None)
-        with suppress(queue.Full):
-            self._work.put_nowait(None)
+        for work in (self._work, self._long_work):
+            with suppress(queue.Full):
+                work.put_nowait(None)
         for thread in self._threads:
             thread.join(_END_S)
 
@@ -161,7 +171,8 @@ class Commands:
     def _accept(self, command: Command, route: Route, *, synced: bool) -> None:
         answers = Answers(self._publisher, route, self._memory, command_id=command.id, op=command.op)
         at_once = command.op in _AT_ONCE
-        if not at_once and self._work.full():
+        work = self._long_work if command.op in _LONG else self._work
+        if not at_once and work.full():
             why = f"{_AT_WORK} commands wait: ask again later"
             self._reject(Rejected("busy", why, command.id, command.op), route)
             return
@@ -171,14 +182,21 @@ class Commands:
         if at_once:
             self._do(command, answers)
         else:
-            self._work.put((command, answers))
+            work.put((command, answers))
 
-    # -- the thread that does --
+    # -- the threads that do --
 
-    def _do_all(self) -> None:
+    def _do_all(self, work: _Work) -> None:
         while not self._stopping.is_set():
-            if (item := self._work.get()) is not None:
-                self._guard(partial(self._do, *item))
+            if (item := work.get()) is not None:
+                self._guard(partial(self._do_waiting, *item))
+
+    def _do_waiting(self, command: Command, answers: Answers) -> None:
+        base = clock.time_base()
+        if base.synced and command.expires.timestamp() < base.utc_offset_s + time.monotonic():
+            self._fail(command, answers, "expired while it waited for the commands before it")
+        else:
+            self._do(command, answers)
 
     def _do(self, command: Command, answers: Answers) -> None:
         if command.op not in _AT_ONCE:

@@ -82,4 +82,4 @@ def _age(store: ModelStore, sha: str) -> tuple[bool, str]:
 
 def _size_bytes(path: Path) -> int:
     files = path.iterdir() if path.is_dir() else (path,)
-    return sum(file.stat().st_size for file in files)
+    return sum(file.lstat().st_size for file in files)

@@ -156,6 +156,8 @@ class Download:
             done += len(chunk)
             if done > self._most_bytes:
                 raise _too_large(done, self._most_bytes)
+            if whole is None:
+                check_room(self._folder, len(chunk))
             file.write(chunk)
             now_s = time.monotonic()
             if now_s - told_s > _TELL_S:

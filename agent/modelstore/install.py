@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
     from agent.bundle import Bundle
     from agent.modelstore.store import ModelStore
+
+
+log = logging.getLogger(__name__)
 
 
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -97,8 +101,7 @@ def install(
         trial = _tried(store, model, options)
         tell(Progress("swap"))
         after = store.put(model)
-        collect(store, options.quota_bytes)
-        clear_leftovers(store)
+        _tidy(store, options.quota_bytes)
     return Installed(model.sha, model.name, model.version, True, after.standing, trial)
 
 
@@ -127,6 +130,15 @@ def _tried(store: ModelStore, model: Candidate, options: Options) -> TrialResult
         fix = "it is in quarantine: install another version; --again tries this one once more"
         raise BadData(f"{model.name} {model.version} failed its trial", seen=trial.why, fix=fix)
     return trial
+
+
+def _tidy(store: ModelStore, quota_bytes: int) -> None:
+    """Remove what the store need not keep. The model is installed: what can't be removed is told, and stays."""
+    try:
+        collect(store, quota_bytes)
+        clear_leftovers(store)
+    except (OSError, AgentError) as fault:
+        log.warning("old models in %s can't be removed: %s", store.folder, fault)
 
 
 def _fetch(

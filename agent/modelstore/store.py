@@ -79,6 +79,14 @@ class ModelStore:
         """Return the bundle that is to run, None for the factory's. Raises NotPermitted."""
         return self._path(self.read())
 
+    def without(self, sha: str) -> Path | None:
+        """Return what is to run if the model `sha` may not, None for the factory's. Raises NotPermitted."""
+        return self._path(failed(self.read(), sha, ""))
+
+    def before(self) -> Path | None:
+        """Return the bundle before the current one, None for the factory's. Raises UsageError where that runs."""
+        return self._path(rolled_back(self.read()))
+
     def begin(self) -> Path | None:
         """Count an attempt of a pending model, before it is loaded; return what is to be loaded, as `bundle` does.
 

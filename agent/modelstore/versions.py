@@ -57,7 +57,7 @@ class Versions:
         """Return all bundles that are in the store."""
         with contextlib.suppress(OSError):
             found = (place for place in self.folder.iterdir() if _SHA.fullmatch(place.name))
-            return frozenset(place.name for place in found if (place / MANIFEST).is_file())
+            return frozenset(place.name for place in found if _is_file(place / MANIFEST))
         return frozenset()
 
     def record(self, sha: str) -> Record | None:
@@ -115,6 +115,14 @@ class Versions:
         except AgentError as fault:
             log.warning("the bundle in %s is written anew: %s", place, fault)
             return False
+        return True
+
+
+def _is_file(path: Path) -> bool:
+    """Tell whether a file is there; one that can't be looked at is: what is wrong with it is told as it is opened."""
+    try:
+        return path.is_file()
+    except OSError:
         return True
 
 

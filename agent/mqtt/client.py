@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 V5, V311 = MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311
 MAX_RECEIVED_BYTES = 1 << 20
-"""No packet that comes is larger: a broker of MQTT 5 passes none on, at one of 3.1.1 the connection is given up."""
+"""What a device takes: a broker of MQTT 5 passes nothing larger on, at one of 3.1.1 the connection is given up."""
 
 
 class Client(PahoClient):
@@ -30,15 +30,17 @@ class Client(PahoClient):
 
     A TLS handshake that fails closes its socket, and is never tried without the host's name.
 
-    Of a packet that is larger than MAX_RECEIVED_BYTES no more than its length is read: the connection is `flooded`, and
-    over.
+    Of a packet that is larger than `max_received_bytes` no more than its length is read: the connection is `flooded`,
+    and over.
     """
 
     on_answer: Callable[[PahoClient, int, int], None] | None = None
+    max_received_bytes = 256 << 20
+    """As many as MQTT can tell."""
     flooded = False
 
     def _sock_recv(self, bufsize: int) -> bytes:
-        if bufsize > MAX_RECEIVED_BYTES:
+        if bufsize > self.max_received_bytes:
             self.flooded = True
             raise ConnectionAbortedError(f"a packet of {bufsize} bytes")
         return super()._sock_recv(bufsize)

@@ -44,6 +44,7 @@ def client_with_will(
 ) -> Client:
     """Return a client whose writing is left to the transport's loop, and which leaves the will of `presence`."""
     client = make_client(options, protocol=protocol, tls=tls)
+    client.max_received_bytes = MAX_RECEIVED_BYTES
     client.max_inflight_messages = 0xFFFF  # the transport's `room` is the bound: paho's queue is never used
     client.on_socket_register_write = lambda *_: None
     if presence is not None:

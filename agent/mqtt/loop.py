@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from agent.waker import Waker
 
 
+_MOST_PACKETS = 64
+"""So many are read in one step: answers to what was sent may stand behind much else."""
+
+
 def wait(client: Client | None, waker: Waker, timeout_s: float) -> None:
     """Sleep until the socket of `client` or `waker` has something to do, for `timeout_s` at most."""
     poller = select.poll()
@@ -35,7 +39,23 @@ def work(client: Client, current: Callable[[], bool]) -> bool:
     if isinstance(sock := client.socket(), socket.socket):
         # A broker that collects its answers (Nagle) would wait 40 ms for each acknowledgement of ours.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-    for step in (client.loop_read, client.loop_write, client.loop_misc):
+    for _ in range(_MOST_PACKETS):
+        if current():
+            client.loop_read()
+        if not (current() and _readable(client)):
+            break
+    for step in (client.loop_write, client.loop_misc):
         if current():
             step()
     return client.socket() is not None
+
+
+def _readable(client: Client) -> bool:
+    sock = client.socket()
+    if not isinstance(sock, socket.socket):
+        return False
+    if isinstance(sock, ssl.SSLSocket) and sock.pending():
+        return True
+    poller = select.poll()
+    poller.register(sock, select.POLLIN)
+    return bool(poller.poll(0))

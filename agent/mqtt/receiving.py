@@ -21,13 +21,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _QOS = 1
+_ENDED = 3  # so many connections in a row may end before a subscription is answered
+_REST_S = 300.0
 
 
 class Receiving:
     """Topics without wildcards, each with who takes its messages; subscribed to anew on each connection.
 
     With MQTT 5 nothing retained comes with a subscription, unless it is asked for, and what was sent to be retained
-    shows it; with 3.1.1 what was retained before comes, and shows it.
+    shows it; with 3.1.1 what was retained before comes, and shows it. A broker that ends the connection where others
+    deny is asked again after five minutes: until then the connection is for what is sent.
     """
 
     def __init__(self, where: str) -> None:
@@ -37,19 +40,32 @@ class Receiving:
         self._asked: dict[int, str] = {}
         self._subscribed: set[str] = set()
         self._denied: set[str] = set()
+        self._ended, self._again_s = 0, float("-inf")
 
     def listen(self, topic: str, take: Callable[[Received], None], *, kept: bool = False) -> None:
         """Have what comes on `topic` handed to `take`; `kept`: also what is retained. From any thread."""
         self._kept |= {topic} if kept else set()
         self._takers = {**self._takers, topic: take}
 
-    def begin(self, client: Client) -> None:
+    def begin(self, client: Client, now_s: float) -> None:
         """Hear `client`, whose connection is new: nothing is subscribed to yet."""
+        if self._asked:
+            self._ended += 1
+            if self._ended >= _ENDED:
+                self._again_s = now_s + _REST_S
+                self._tell_ended(sorted(self._asked.values()))
         self._asked, self._subscribed = {}, set()
         client.on_message, client.on_subscribe = self._on_message, self._on_subscribe
 
-    def subscribe(self, client: Client, *, new: bool) -> None:
+    def _tell_ended(self, topics: list[str]) -> None:
+        level = logging.ERROR if self._ended == _ENDED else logging.DEBUG
+        fix = f"let this login read {', '.join(topics)}; until then nothing that is sent there arrives"
+        log.log(level, "broker %s ends the connection when it is asked for topics; %s", self._where, fix)
+
+    def subscribe(self, client: Client, now_s: float, *, new: bool) -> None:
         """Ask the broker for the topics that it was not asked for on this connection; `new`: it is of MQTT 5."""
+        if now_s < self._again_s:
+            return
         for topic in self._takers.keys() - self._subscribed:
             if new:
                 _, mid = client.subscribe(topic, options=_options(kept=topic in self._kept))
@@ -63,6 +79,8 @@ class Receiving:
         topic = self._asked.pop(mid, None)
         if topic is None:
             return
+        if not self._asked:
+            self._ended = 0
         if not any(code.is_failure for code in codes):
             self._denied.discard(topic)
         elif topic not in self._denied:

@@ -167,7 +167,7 @@ class MqttTransport:
         if client is None:
             return
         if self._connected:
-            self._receiving.subscribe(client, new=self._protocols.new)
+            self._receiving.subscribe(client, self._clock(), new=self._protocols.new)
         stands = loop.work(client, lambda: self._client is client)
         if not stands and self._client is client:
             self._drop("the broker closed the connection")
@@ -177,7 +177,7 @@ class MqttTransport:
         client = client_with_will(self._options, self._protocols.current, self._tls, self._presence)
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
         client.on_answer = self._on_answer
-        self._receiving.begin(client)
+        self._receiving.begin(client, self._clock())
         self._client = client
         self._deadline_s = self._clock() + self._options.connect_timeout_s
         try:

@@ -19,7 +19,7 @@ class Retained:
 
     Of each topic one value is under way at a time. One that is denied is tried again after `hold_s`, also where the
     connection is a new one: a broker may end it at each denial. One that is refused for no known reason is tried
-    again after five seconds.
+    again after five seconds. A deletion that is denied is given up: what is to go there is no concern of this login.
     """
 
     def __init__(self, hold_s: float) -> None:
@@ -96,6 +96,10 @@ class Retained:
             self._later.pop(topic, None)
             if report.outcome is not Outcome.LOST:
                 self._denied.discard(topic)
+            if report.outcome is Outcome.DENIED and self._values.get(topic) == b"":
+                del self._values[topic]
+                self._unsent.discard(topic)
+                return not known
             if report.outcome in _AGAIN:
                 self._unsent.add(topic)
             if report.outcome is Outcome.DENIED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import stat
 import subprocess
@@ -56,7 +57,8 @@ def bundle(tmp_path: Path) -> Path:
     """Return a copy of the starter under another name, so that nobody has pinned it."""
     path = Path(shutil.copytree(starter_bundle(), tmp_path / "mine"))
     text = (path / "model.toml").read_text()
-    (path / "model.toml").write_text(text.replace(f'name = "{STARTER}"', 'name = "mine"'))
+    text = text.replace(f'name = "{STARTER}"', 'name = "mine"')
+    (path / "model.toml").write_text(re.sub(r"^version = \d+$", "version = 7", text, flags=re.MULTILINE))
     return path
 
 
@@ -84,10 +86,10 @@ def test_a_bundle_is_signed_and_the_agent_runs_it(tmp_path: Path, bundle: Path, 
     config = configuration(tmp_path, bundle)
     assert "bundle is not signed" in command("agent", "run", "--config", config, code=65)
     said = command("calibration", "sign", bundle, "--key", key)
-    assert ": bundle mine version 1, signed 20" in said
+    assert ": bundle mine version 7, signed 20" in said
     checked = " ".join(command("agent", "check", "--config", config).split())
     assert "signed by" in checked
-    assert "bundle mine version 1" in checked
+    assert "bundle mine version 7" in checked
     with (bundle / "model.toml").open("a") as manifest:
         manifest.write("# one more line\n")
     assert "it does not sign this model.toml" in command("agent", "run", "--config", config, code=65)
@@ -133,7 +135,7 @@ def test_minisign_accepts_our_signature(bundle: Path, key: Path) -> None:
     command("calibration", "sign", bundle, "--key", key)
     said = minisign("-Vm", bundle / "model.toml", "-p", key.with_suffix(".pub"))
     assert "Signature and comment signature verified" in said
-    assert "Trusted comment: bundle mine version 1" in said
+    assert "Trusted comment: bundle mine version 7" in said
 
 
 @needs_minisign

@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -275,6 +276,22 @@ def test_what_comes_at_the_stop_is_left_to_the_broker(keeper: Keeper) -> None:
     assert got == []
     Follower(options, ["t"], lambda message: got.append(message.payload)).run(lambda: bool(got))
     assert got == [b"1"]
+
+
+def test_a_large_message_does_not_stop_it(tmp_path: Path) -> None:
+    """What a device would not take, as two megabytes: it comes, and what is behind it."""
+    got: list[int] = []
+    messages = [("t", bytes(2 << 20), 1, False), ("t", b"next", 1, False)]
+    with mosquitto(tmp_path) as broker:
+        follower = Follower(
+            MqttOptions("127.0.0.1", broker.port),
+            ["t"],
+            lambda message: got.append(len(message.payload)),
+            on_granted=lambda _: multiple(messages, hostname="127.0.0.1", port=broker.port),
+        )
+        end_s = time.monotonic() + HANGS_S
+        follower.run(lambda: len(got) == 2 or time.monotonic() > end_s)
+    assert got == [2 << 20, 4]
 
 
 def test_two_with_one_client_id_are_told(tmp_path: Path, keeper: Keeper) -> None:

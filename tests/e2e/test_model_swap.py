@@ -18,7 +18,7 @@ from agent.camera import CameraOptions, Ended
 from agent.config import CameraConfig, Config
 from agent.control import answered, ask
 from agent.engines import Engines
-from agent.errors import BadConfig
+from agent.errors import BadConfig, BadData, UsageError
 from agent.modelstore import FOLDER, ModelStore
 from agent.modelstore.child import Figures
 from agent.modelstore.install import Options, install
@@ -26,15 +26,18 @@ from agent.modelstore.trial import TrialResult, runtime
 from agent.outlet import open_outlet
 from agent.starter import sample_clip, starter_bundle
 from agent.watch import Watch, complete
+from calibration.keys import new_key
 from tests import tinynets
-from tests.broken_models import NETWORKS, make_bundle, sha_of
+from tests.broken_models import NETWORKS, make_bundle, sha256_of, sha_of, zip_of
 from tests.e2e.test_several_cameras import agent
 from tests.patience import HANGS_S
+from tests.unit.modelstore.webserver import Manners, WebServer
 
 if TYPE_CHECKING:
     from agent.pipeline import Result
 
 ROOT = Path(__file__).parents[2]
+KEY = new_key()
 
 
 def events_of(sink: Path) -> list[dict[str, Any]]:
@@ -188,6 +191,35 @@ def smuggled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         return install(ModelStore(tmp_path / "state" / FOLDER), str(made), Options()).sha
 
     return smuggle
+
+
+def test_a_model_comes_over_the_air(
+    tmp_path: Path, clip: Path, smuggled: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Signed, of the version asked for, and within the quota of the configuration; what is refused tells no secret."""
+    monkeypatch.setenv("no_proxy", "localhost")
+    config = configure(tmp_path, clip, trusted_keys=[KEY.public.line], quota_mbytes=0)
+    store = ModelStore(tmp_path / "state" / FOLDER)
+    for kind in ("tiny", "street"):
+        store.commit(smuggled(kind))
+    archive = zip_of(make_bundle(tmp_path / "new", version=3, key=KEY), tmp_path / "new.zip")
+    with agent(config) as running, WebServer(Manners(archive.read_bytes())) as server:
+        running.wait_for("connected to")
+
+        def install_from(url: str, sha256: str) -> Any:
+            args = {"url": url, "sha256": sha256, "version": 3}
+            return answered(ask(tmp_path / "state", "model.install", args, patience_s=HANGS_S))
+
+        with pytest.raises(BadData, match="wrong sha256") as refused:
+            install_from(server.url.replace("//", "//me:secret@"), "0" * 64)
+        with pytest.raises(UsageError):
+            install_from(str(archive), sha256_of(archive))
+        done = install_from(server.url, sha256_of(archive))
+        assert (done["version"], done["state"], done["note"]) == (3, "pending", "the agent has taken it on")
+        assert answered(ask(tmp_path / "state", "status"))["model"]["bundle_sha"] == done["sha"]
+        assert running.stop() == 0
+    assert store.versions.there() == store.read().kept
+    assert "secret" not in str(refused.value) + "".join(running.lines)
 
 
 def test_a_model_that_ends_the_process_gets_three_starts(tmp_path: Path, clip: Path, smuggled: Any) -> None:

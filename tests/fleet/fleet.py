@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from calibration.keys import new_key
 from tests.e2e.brokers import wait_for
 from tests.faults.oracle import Oracle
 from tests.faults.outboxfile import read_accounts
@@ -29,19 +31,24 @@ UNIT = "edge-agent.service"
 PROGRAM = "/opt/edge-agent/current/bin/edge-agent"
 _OUTBOX = "var/lib/edge-agent/outbox.db"
 _DRAINS = 10
+COUNT = int(os.environ.get("EDGE_AGENT_TEST_FLEET", "3"))
+"""Hosts of a fleet."""
+SIGNER = new_key()
+"""Whose models its devices trust."""
+SOON = {"commit_frames": 3, "commit_s": 3.0}
+"""A good model is committed before a machine that is busy with other work makes it look too slow."""
 NO_LIMITS = {"edge_agent_gate_fps": 0, "edge_agent_gate_latency": 0}
 """A machine that is busy with other work slows an agent down at any moment: no fault of what is rolled out."""
 
 
 @dataclass
 class Fleet:
-    """`record` is what the witness writes, `more` variables of the role; `oracle` hears of all and judges it."""
+    """`record` is what the witness writes; `oracle` hears of all and judges it."""
 
     lab: Lab
     broker: TlsBroker
     record: Path
     reader: Reader
-    more: dict[str, Any] = field(default_factory=dict)
     oracle: Oracle = field(default_factory=Oracle)
     _fences: int = 0
 
@@ -65,10 +72,10 @@ class Fleet:
             "edge_agent_cameras": [{"name": "yard", "source": "/srv/lab/long.mp4"}],
             "edge_agent_sampling": {"mode": "uniform", "hz": 1.0},
             "edge_agent_limits": {"threads": 1},
+            "edge_agent_models": {"trusted_keys": [SIGNER.public.line], "require_signature": True, **SOON},
             "edge_agent_gate_s": 6,
             **NO_LIMITS,
             "edge_agent_serial": [1, "100%"],
-            **self.more,
         }
 
     def given(self, release: Path, **more: object) -> dict[str, Any]:
@@ -77,9 +84,7 @@ class Fleet:
 
     def rollout(self, release: Path, *options: str, **more: object) -> Played:
         """Run the playbook `rollout` with this release."""
-        return play(
-            self.lab, "rollout", {**self.variables, "edge_agent_release": str(release), **more}, *options
-        )
+        return play(self.lab, "rollout", self.given(release, **more), *options)
 
     def play(self, playbook: str, *options: str, **more: object) -> Played:
         """Run another playbook."""
@@ -162,14 +167,14 @@ def process_of(host: Host) -> str:
 
 
 @contextlib.contextmanager
-def fleet(base: Base, count: int, **more: object) -> Iterator[Fleet]:
-    """Boot the hosts, with nothing on them, beside a broker and listeners; `more` are variables of the role."""
+def fleet(base: Base, count: int = COUNT) -> Iterator[Fleet]:
+    """Boot the hosts, with nothing on them, beside a broker and listeners."""
     with contextlib.ExitStack() as stack:
         made = stack.enter_context(lab(base, count))
         users = [*(host.name for host in made.hosts), "monitor", "operator"]
         broker = stack.enter_context(tls_broker(made.folder / "broker", made.start, CONTROLLER, users))
         record = stack.enter_context(witness(made, broker))
-        yield Fleet(made, broker, record, stack.enter_context(reader(made, broker)), more)
+        yield Fleet(made, broker, record, stack.enter_context(reader(made, broker)))
 
 
 def _told_by_birth(birth: dict[str, Any]) -> str:

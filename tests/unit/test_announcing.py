@@ -51,13 +51,13 @@ class Lab:
         self.cameras: dict[str, tuple[str, ...]] = {"yard": ("person",), "gate": ()}
         self.start()
 
-    def start(self, prefix: str | None = "homeassistant", seed: int = 1) -> None:
+    def start(self, prefix: str | None = "homeassistant", seed: int = 1, *, device: str = "dev1") -> None:
         """Begin anew, as after a restart."""
         self.publisher.sent.clear()
         given: Any = self.publisher
         self.announcer = Announcer(
             given,
-            Device("dev1", TOPICS, "1"),
+            Device(device, Topics.of(device), "1"),
             lambda: self.cameras,
             prefix=prefix,
             state_dir=self._folder,
@@ -113,6 +113,32 @@ def test_a_camera_that_leaves_is_removed(lab: Lab) -> None:
     assert len(lab.components()["gate.event"]) > 1
 
 
+def test_many_that_leave_at_once_are_all_removed(lab: Lab) -> None:
+    """Ten cameras of eighty labels."""
+    lab.cameras = {f"c{n}": tuple(f"label{m}" for m in range(80)) for n in range(10)}
+    lab.look()
+    before = lab.components()
+    lab.cameras = {"yard": ()}
+    lab.look()
+    assert before.keys() <= lab.components().keys()
+
+
+def test_a_device_of_another_name_is_told_where_the_old_one_can_not_be_taken_back(
+    lab: Lab, tmp_path: Path
+) -> None:
+    """Its new login may not write the old topic: it tries that again at each start, and tells of itself."""
+    lab.look()
+    lab.publisher.has = False
+    lab.start(device="dev2")
+    told = lab.look()
+    assert [topic for topic, _ in told] == [TOPIC, "homeassistant/device/dev2/config"]
+    kept = json.loads((tmp_path / FILE).read_bytes())
+    assert (kept["topic"], kept["leaving"]) == ("homeassistant/device/dev2/config", [TOPIC])
+    lab.start()
+    assert [topic for topic, payload in lab.look() if payload] == [TOPIC]
+    assert json.loads((tmp_path / FILE).read_bytes())["leaving"] == ["homeassistant/device/dev2/config"]
+
+
 def test_it_is_told_again_when_home_assistant_starts(tmp_path: Path) -> None:
     """Within five seconds, each device at its own moment; other words than online are passed over."""
     moments = []
@@ -141,16 +167,17 @@ def test_it_is_taken_back(lab: Lab, tmp_path: Path, prefix: str | None) -> None:
     """When it is disabled, or the prefix is another: an empty message until the broker has it."""
     lab.look()
     lab.publisher.has = False
-    lab.start(prefix)
-    assert lab.look() == [(TOPIC, b"")]
+    now = [] if prefix is None else ["ha/discovery/device/dev1/config"]
+    for _ in range(2):
+        lab.start(prefix)
+        told = lab.look()
+        assert told[0] == (TOPIC, b"")
+        assert [topic for topic, _ in told[1:]] == now
+        assert lab.look() == []
+    lab.publisher.has = True
     assert lab.look() == []
     lab.start(prefix)
-    assert lab.look() == [(TOPIC, b"")]
-    lab.publisher.has = True
-    lab.look()
-    assert [topic for topic, _ in lab.look()] == (
-        [] if prefix is None else ["ha/discovery/device/dev1/config"]
-    )
+    assert [topic for topic, _ in lab.look()] == now
     lab.start(None)
     assert json.loads((tmp_path / FILE).read_text())["topic"] == (
         "" if prefix is None else "ha/discovery/device/dev1/config"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from agent.bundle import load_bundle, parse_manifest
+from agent.bundle.files import digest_of
 from agent.bundle.golden import Golden, dump_golden
 from agent.bundle.manifest import dump_manifest
 from agent.errors import BadData, CannotCreate, InputMissing, NotPermitted
@@ -409,3 +411,9 @@ def test_what_was_measured_below_the_floor_is_told(path):
         bundle.check_floor(bundle.artifact())
     change(path, "value = 0.85", "value = nan")
     assert "artifact.value: nan; must be 0.0 to 1.0" in fault(path)
+
+
+def test_a_file_on_a_bad_block_is_a_damaged_one() -> None:
+    """The disk can't read it to its end: the agent goes on with another model, and does not end with an OSError."""
+    with pytest.raises(BadData, match="can't read /proc/self/mem to its end: Input/output error"):
+        digest_of(Path("/proc/self/mem"))

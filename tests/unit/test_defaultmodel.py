@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import shutil
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.defaultmodel import DefaultModel
+from agent.bundle import load_bundle
+from agent.defaultmodel import DefaultModel, model_health
 from agent.errors import BadConfig, BadData, IOFault, ServiceAway, TryAgain
 from agent.modelstore import ModelStore
 from agent.modelstore.install import Options, install
 from agent.modelstore.trial import TrialResult
 from agent.starter import starter_bundle
-from tests.broken_models import make_bundle
+from agent.wire import Model
+from tests.broken_models import make_bundle, sha_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,6 +124,32 @@ def test_what_is_not_the_model_s_fault_is_not_held_against_it(
     assert store.read().current == sha
 
 
+@pytest.mark.parametrize("committed", [True, False], ids=["committed", "factory"])
+def test_settings_that_fit_no_model_are_not_held_against_the_pending_one(
+    store: ModelStore, add: Callable[..., str], committed: bool
+) -> None:
+    """The model before does not have the label either: no start takes an attempt, and the next good one runs it."""
+    before, wrong = add() if committed else FACTORY, BadConfig("no such label")
+    new = add(commit=False)
+    for _ in range(5):
+        with pytest.raises(BadConfig):
+            DefaultModel(store).open(Load(**{before: wrong, new: wrong}))
+    state = store.read()
+    assert (state.current, state.pending, state.attempts, state.quarantine) == (new, True, 0, {})
+    assert DefaultModel(store).open(Load()) == new
+
+
+def test_settings_that_fit_only_the_model_before_a_damaged_one(
+    store: ModelStore, add: Callable[..., str]
+) -> None:
+    """The pending one and the damaged one before it make way, in one start."""
+    damaged, new = add(), add(commit=False)
+    model = DefaultModel(store)
+    assert model.open(Load(**{damaged: BadData("torn"), new: BadConfig("no such label")})) == FACTORY
+    assert set(store.read().quarantine) == {damaged, new}
+    assert model.running.state == "factory"
+
+
 def test_three_starts_in_vain_are_enough(store: ModelStore, add: Callable[..., str]) -> None:
     """A model that ends the process each time: the fourth start runs the one before, and says so."""
     good, bad = add(), add(commit=False)
@@ -183,3 +213,32 @@ def test_a_store_that_can_t_be_written_still_lets_something_run(
 
     monkeypatch.setattr(ModelStore, "fail", refuse)
     assert DefaultModel(store).open(Load(**{bad: BadData("torn")})) == FACTORY
+
+
+def test_a_start_that_is_stopped_is_no_attempt(store: ModelStore, add: Callable[..., str]) -> None:
+    """While the model is loaded somebody ends the agent: that tells nothing of the model."""
+    add(commit=False)
+    model, seen = DefaultModel(store), []
+
+    def load(path: Path) -> str:
+        seen.append(store.read().attempts)
+        model.leave()
+        return path.name
+
+    model.open(load)
+    assert (seen, store.read().attempts) == ([1], 0)
+
+
+def test_a_bundle_that_was_changed_in_place_is_another(tmp_path: Path) -> None:
+    """The agent starts anew with the same path in its configuration: what it tells is of the bundle that runs."""
+    path, told = tmp_path / "bundle", []
+    model = Model("street", 1, "ab", "int8", "none")
+    for version in (1, 2):
+        bundle = load_bundle(make_bundle(path, version=version))
+        engines: Any = SimpleNamespace(at=lambda _, of=bundle: SimpleNamespace(model=model, bundle=of))
+        health = model_health(engines, path, None)
+        assert health is not None
+        assert health.bundle_sha == sha_of(path)
+        told.append(health.bundle_sha)
+        shutil.rmtree(path)
+    assert told[0] != told[1]

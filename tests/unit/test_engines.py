@@ -6,13 +6,14 @@ import itertools
 import queue
 import sys
 import threading
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from agent.assembly import open_model
+from agent.assembly import model_side, open_model
 from agent.bundle import load_bundle
 from agent.choosing import Chooser
 from agent.config import CameraConfig, Config, Detect
@@ -23,10 +24,11 @@ from agent.enginestore import building
 from agent.enginestore.memory import Bounds
 from agent.errors import TryAgain
 from agent.heartbeat import Heartbeat
+from agent.mailbox import Mailbox
 from agent.messages import EngineInfo, TensorSpec
 from agent.runoptions import RunOptions
 from agent.starter import starter_bundle
-from tests import doubles
+from tests import broken_models, doubles
 from tests.e2e.test_jetson import bundle_of
 from tests.patience import HANGS_S
 from tests.unit.enginestore.bundles import SIZE, make_bundle
@@ -87,6 +89,24 @@ def test_a_camera_that_comes_at_an_exchange_gets_what_fits(tmp_path: Path) -> No
         thread.join(HANGS_S)
         room.close()
     assert faults.empty()
+
+
+def test_a_camera_that_has_left_has_no_say_in_an_exchange(tmp_path: Path) -> None:
+    """It asked for persons, whom the new model does not know: those that are still there go on with that."""
+    faults: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
+    room = EngineRoom(*open_model(starter_bundle()), eager=False, tell=faults.put)
+    stages: Any = SimpleNamespace(exchange=lambda *_: None, not_finite=0)
+    mailbox = Mailbox(room.bell, blocking=False)
+    fit = partial(model_side, detect=Detect(labels=("person",)), camera="yard")
+    lane = room.add(mailbox, stages, fit)
+    mailbox.close()
+    assert lane.done.wait(HANGS_S)
+    new = open_model(broken_models.make_bundle(tmp_path / "tiny", "tiny"))
+    room.check(*new)
+    exchanged = room.exchange(*new).wait(HANGS_S)
+    room.close()
+    assert faults.empty()
+    assert exchanged
 
 
 @pytest.mark.parametrize("also", ["int8 tflite", ""])

@@ -139,6 +139,20 @@ def test_numbers_that_are_none_are_noticed() -> None:
     assert camera.stages.not_finite == 2
 
 
+def test_a_new_model_s_first_frame_is_looked_at() -> None:
+    """One that gives nonsense is not to be at work for 15 frames more: of a slow camera that is minutes."""
+    camera = Camera(side(*BOTH))
+    camera.see(1)
+    camera.stages.exchange(side(*BOTH), "second")  # type: ignore[arg-type]
+    camera.stages._pipeline = _Blind()  # type: ignore[assignment]
+    picture: Any = SimpleNamespace(width=640, height=480)
+    camera.stages.finish(Frame("yard", 2, 9.0, 9.0, 9.0, picture), WHOLE, [np.array([np.nan], np.float32)])
+    assert camera.stages.not_finite == 1
+    camera.stages._pipeline = Camera(side(*BOTH)).pipeline
+    camera.stages.exchange(side(*BOTH), "third")  # type: ignore[arg-type]
+    assert camera.stages.not_finite == 0, "the model that follows is blamed"
+
+
 class _Blind:
     """Sees nothing in anything."""
 

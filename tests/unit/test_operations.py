@@ -101,6 +101,8 @@ def test_a_camera_is_switched_and_sampled() -> None:
         ("sampling.set", {"mode": "uniform"}, UsageError),
         ("model.install", {"url": "https://x"}, UsageError),
         ("model.install", {"url": "https://x", "sha256": "a", "trusted_key": "mine"}, UsageError),
+        ("model.install", {"url": "/srv/unsigned.zip", "sha256": "a"}, UsageError),
+        ("model.install", {"url": "file:///etc", "sha256": "a"}, UsageError),
         ("model.rollback", {"to": "any"}, UsageError),
     ],
 )

@@ -104,3 +104,22 @@ def test_a_fault_of_the_world_around_is_no_fault_of_the_configuration(
 def test_no_answer_is_no_figures(text: str) -> None:
     """What is no status leaves nothing to compare with."""
     assert FILTERS["edge_agent_figures"](text) == {}
+
+
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        (
+            {
+                "msg": "The command exited with a non-zero return code.",
+                "stderr": "one\nedge-agent: error: two\n",
+            },
+            "two",
+        ),
+        ({"msg": "not healthy", "stderr": ""}, "not healthy"),
+        ({}, "a task failed, see above"),
+    ],
+)
+def test_the_reason_of_a_failure_is_what_the_program_said(result: dict[str, str], reason: str) -> None:
+    """Ansible's own word for a command that failed tells nobody anything."""
+    assert FILTERS["edge_agent_reason"](result).endswith(reason)

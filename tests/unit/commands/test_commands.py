@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from agent import clock
 from agent.commands import Commands
 from agent.commands.commands import BURST
 from agent.errors import BadData
 from agent.topics import Topics
 from agent.transport import Received
+from agent.wire import TimeBase
 from tests.e2e.brokers import wait_for
 from tests.patience import HANGS_S
 
@@ -31,7 +34,8 @@ class Operations:
 
     def __init__(self) -> None:
         self.done: list[tuple[str, Mapping[str, object]]] = []
-        self.go = threading.Event()
+        self.go, self.installed = threading.Event(), threading.Event()
+        self.installed.set()
 
     def do(
         self, name: str, args: Mapping[str, object], progress: Callable[[Mapping[str, object]], None]
@@ -45,6 +49,7 @@ class Operations:
             assert self.go.wait(HANGS_S)
         elif name == "model.install":
             progress({"step": "download", "bytes": 5, "of_bytes": 10})
+            assert self.installed.wait(HANGS_S)
         elif name == "breaks":
             raise BadData("the model", seen="broken", fix="give another")
         elif name == "crashes":
@@ -100,6 +105,7 @@ def lab() -> Iterator[Lab]:
     with lab.commands:
         yield lab
         lab.operations.go.set()
+        lab.operations.installed.set()
 
 
 def test_done_failed_and_crashed(lab: Lab) -> None:
@@ -131,6 +137,36 @@ def test_status_beside_what_is_at_work(lab: Lab) -> None:
     lab.operations.go.set()
     lab.wait("a", "accepted", "progress", "done")
     lab.wait("b", "accepted", "failed")
+
+
+def test_no_other_command_waits_for_an_installation(lab: Lab) -> None:
+    """Which may take hours; a second one waits."""
+    lab.operations.installed.clear()
+    lab.send("model.install", "a")
+    lab.wait("a", "accepted", "progress")
+    lab.send("model.install", "b")
+    lab.send("breaks", "c")
+    lab.wait("c", "accepted", "failed")
+    assert lab.states("b") == ["accepted"]
+    lab.operations.installed.set()
+    lab.wait("b", "accepted", "progress", "done")
+
+
+def test_what_waited_too_long_is_not_done(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was in time when it came; the one before it took so long that it no longer is."""
+    ahead_s = 0.0
+    monkeypatch.setattr(
+        clock, "time_base", lambda: TimeBase(time.time() - time.monotonic() + ahead_s, synced=True)
+    )
+    lab.send("slow", "a")
+    lab.wait("a", "accepted", "progress")
+    lab.send("breaks", "b")
+    lab.wait("b", "accepted")
+    ahead_s = 3600.0
+    lab.operations.go.set()
+    lab.wait("b", "accepted", "failed")
+    assert "expired" in lab.publisher.notes[-1][1]["reason"]
+    assert [name for name, _ in lab.operations.done] == ["slow"]
 
 
 def test_the_same_id_is_done_once_and_answered_again(lab: Lab) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import socket
 import ssl
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agent.errors import BadData, CannotCreate, InputMissing, NotPermitted, ServiceAway, UsageError
 from agent.modelstore.download import Download
+from agent.modelstore.room import RESERVE_BYTES
 from agent.modelstore.web import no_connection
 from tests.e2e.certificates import Authority
 from tests.unit.modelstore.webserver import Manners, WebServer
@@ -200,6 +203,23 @@ def test_no_room_is_told_before_it_is_fetched(tmp_path: Path, monkeypatch: pytes
     with WebServer(Manners(CONTENT)) as server, pytest.raises(CannotCreate, match="no room"):
         fetch(tmp_path, server.url)
     assert not (tmp_path / f"{SHA}.part").exists()
+
+
+def test_a_server_that_says_nothing_leaves_the_others_their_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sends without end, and not too much for a model: what events need stays free."""
+    there = shutil.disk_usage(tmp_path)
+
+    def usage(folder: Path) -> Any:
+        took_bytes = sum(file.stat().st_size for file in folder.iterdir())
+        return there._replace(free=RESERVE_BYTES + 40_000 - took_bytes)
+
+    monkeypatch.setattr("agent.modelstore.room.shutil.disk_usage", usage)
+    monkeypatch.setattr("agent.modelstore.download._CHUNK_BYTES", 10_000)
+    with WebServer(Manners(CONTENT, said="")) as server, pytest.raises(CannotCreate, match="no room"):
+        fetch(tmp_path, server.url)
+    assert 0 < (tmp_path / f"{SHA}.part").stat().st_size <= 40_000
 
 
 @pytest.mark.parametrize("sha", ["", "abc", "g" * 64, "0" * 63, "../" + "0" * 61])

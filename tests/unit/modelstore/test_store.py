@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import shutil
@@ -16,8 +17,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from agent.errors import BadData, CannotCreate, TryAgain, UsageError
 from agent.modelstore import ModelStore
 from agent.modelstore.collecting import alone, clear_leftovers, collect
+from agent.modelstore.install import Options, install
 from agent.modelstore.state import Candidate, StoreState, admit
 from agent.modelstore.store import LOCK, STATE, try_lock
+from agent.modelstore.trial import TrialResult
+from tests.broken_models import make_bundle
 
 VERSIONS = st.integers(1, 5)
 
@@ -214,6 +218,54 @@ def test_leftovers_are_removed_and_only_one_works_at_a_time(store: ModelStore) -
         removed = clear_leftovers(store)
     assert set(removed.leftovers) == {"x.part", "y.part"}
     assert removed.freed_bytes == 3
+
+
+def test_one_bundle_that_can_t_be_looked_at_hides_no_other(
+    store: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A directory of another user, or on a bad block: what runs is not forgotten with the next change."""
+    good, odd = add(store, "street", 1), add(store, "street", 2)
+    store.put(good)
+    real = Path.is_file
+
+    def is_file(path: Path) -> bool:
+        if path.parent.name == odd.sha:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(Path, "is_file", is_file)
+    store.commit(good.sha)
+    assert store.bundle() == store.versions.path(good.sha)
+
+
+def test_what_can_t_be_removed_is_no_fault_of_an_installation(
+    store: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The model is in its place by then: it must be told to the agent as installed."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    def passes(bundle: Path, sha: str, *_: object) -> TrialResult:
+        return TrialResult(sha, "here", "2026-01-01T00:00:00Z", 0.1)
+
+    monkeypatch.setattr("agent.modelstore.install.try_bundle", passes)
+    monkeypatch.setattr("agent.modelstore.install.collect", refuse)
+    done = install(store, str(make_bundle(tmp_path / "v1")), Options())
+    assert done.changed
+    assert store.read().current == done.sha
+    assert "can't be removed" in caplog.text
+
+
+def test_a_link_to_nowhere_is_no_fault_of_a_collection(store: ModelStore) -> None:
+    """Whoever put it there: its model is still removed for the quota."""
+    for version in (1, 2, 3):
+        model = add(store, "street", version)
+        (store.versions.path(model.sha) / "link").symlink_to("/nowhere")
+        store.put(model)
+        store.commit(model.sha)
+    with alone(store.folder):
+        assert len(collect(store, 0).models) == 1
 
 
 def test_changes_are_logged_in_words(store: ModelStore, caplog: pytest.LogCaptureFixture) -> None:

@@ -92,3 +92,16 @@ def test_what_is_denied_waits_on_a_new_connection_too() -> None:
     assert retained.denied == {"a"}
     assert taken(retained, 61.0) == [("a", b"1")]
     assert not settle(retained, "a", Outcome.DENIED, 61.0)
+
+
+def test_a_deletion_that_is_denied_is_given_up() -> None:
+    """It is reported, and not known as denied: this device lacks nothing."""
+    retained = Retained(60.0)
+    retained.put("a", b"")
+    taken(retained)
+    assert settle(retained, "a", Outcome.DENIED)
+    assert not retained.denied
+    assert retained.done
+    assert not retained.told("a")
+    retained.begin()
+    assert taken(retained, 60.0) == []

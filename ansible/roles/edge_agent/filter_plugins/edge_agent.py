@@ -133,6 +133,12 @@ def as_object(text):
     return found if isinstance(found, dict) else {}
 
 
+def reason(result):
+    """Return why a task failed: what its program said last, else Ansible's own word."""
+    said = [line for line in str(result.get("stderr") or "").splitlines() if line.strip()]
+    return said[-1].strip() if said else result.get("msg") or "a task failed, see above"
+
+
 def beyond(items, number):
     """Return the items after the first `number`."""
     return list(items)[max(0, number) :]
@@ -151,6 +157,7 @@ class FilterModule:
             current_model,
             check_faults,
             figures,
+            reason,
             beyond,
         )
         named = {function.__name__: function for function in functions} | {"object": as_object}
