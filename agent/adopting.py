@@ -157,7 +157,7 @@ class Adopting:
             self._default.commit()
             log.warning("model %s v%d is committed", room.bundle.manifest.name, room.bundle.manifest.version)
         elif ruling.verdict == "back":
-            self._default.give_up(self._default.running.sha, BadData(ruling.bad))
+            self._default.give_up(self._default.running.sha, BadData(ruling.bad), lasting=ruling.lasting)
             self._follow()
 
 

@@ -187,12 +187,18 @@ class DefaultModel:
         state = self._store.read()
         return isinstance(fault, _ITS_OWN) or (state.current == sha and state.pending)
 
-    def give_up(self, sha: str, fault: Exception) -> Path | None:
-        """Put the model `sha` into quarantine; return what is to run in its place, None for the factory's."""
+    def give_up(self, sha: str, fault: Exception, *, lasting: bool = True) -> Path | None:
+        """Do without the model `sha`; return what is to run in its place, None for the factory's.
+
+        It goes into quarantine, unless it is not `lasting`: then it may be installed again.
+        """
         why = str(fault) if isinstance(fault, AgentError) else f"{type(fault).__name__}: {fault}"
         self._tell(sha, why)
         try:
-            self._store.fail(sha, why)
+            if lasting:
+                self._store.fail(sha, why)
+            else:
+                self._store.leave(sha)
         except AgentError as worse:
             log.error("model store: %s", worse)
         return self._store.without(sha)

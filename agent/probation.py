@@ -35,10 +35,11 @@ class Signs:
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """`bad` says why it must go."""
+    """`bad` says why it must go; unless `lasting` the device may have been at fault, and it may be tried again."""
 
     verdict: Literal["wait", "commit", "back"]
     bad: str = ""
+    lasting: bool = True
 
 
 class Probation:
@@ -59,7 +60,8 @@ class Probation:
             and now_s - self._begun_s >= SLOW_S
             and (p95_ms := lately.p95_s * 1e3) > terms.limit_ms
         ):
-            return Ruling("back", f"too slow at work: p95 {p95_ms:.0f} ms, {terms.limit_ms:.0f} ms at most")
+            bad = f"too slow at work: p95 {p95_ms:.0f} ms, {terms.limit_ms:.0f} ms at most"
+            return Ruling("back", bad, lasting=False)
         if signs.stuck:
             self._well_s = now_s
         if signs.frames >= terms.frames and now_s - self._well_s >= terms.time_s:

@@ -114,6 +114,11 @@ def failed(state: StoreState, sha: str, why: str) -> StoreState:
     return _without(msgspec.structs.replace(state, quarantine=quarantine), {sha})
 
 
+def left(state: StoreState, sha: str) -> StoreState:
+    """Return `state` when the model `sha` is to run no more; it is not put into quarantine."""
+    return _without(state, {sha})
+
+
 def rolled_back(state: StoreState) -> StoreState:
     """Return `state` with the model before the current one running. Raises UsageError where the factory's runs."""
     if state.current is None:

@@ -19,6 +19,7 @@ from agent.modelstore.state import (
     committed,
     failed,
     installed,
+    left,
     pardoned,
     present,
     released,
@@ -116,6 +117,10 @@ class ModelStore:
     def fail(self, sha: str, why: str) -> None:
         """Put the model `sha` into quarantine and, if it is the current one, go back. Raises AgentError."""
         self._change(lambda state: failed(state, sha, why))
+
+    def leave(self, sha: str) -> None:
+        """If the model `sha` is the current one, go back; it may be installed again. Raises AgentError."""
+        self._change(lambda state: left(state, sha))
 
     def rollback(self, why: str) -> Path | None:
         """Go back to the model before; return it, None for the factory's. Raises AgentError where that runs."""

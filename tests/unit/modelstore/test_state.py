@@ -17,6 +17,7 @@ from agent.modelstore.state import (
     committed,
     failed,
     installed,
+    left,
     pardoned,
     present,
     released,
@@ -45,6 +46,7 @@ EVENTS: dict[str, Callable[[StoreState], StoreState]] = {
     "commit": lambda state: committed(state, state.current or A),
     "release": lambda state: released(state, state.current or A),
     "fail": lambda state: failed(state, state.current or A, "bad"),
+    "leave": lambda state: left(state, state.current or A),
     "roll back": rolled_back,
 }
 # current, previous, pending, attempts
@@ -54,42 +56,49 @@ EXPECTED: dict[tuple[str, str], tuple[str | None, str | None, bool, int] | type[
     ("factory", "commit"): (None, None, False, 0),
     ("factory", "release"): (None, None, False, 0),
     ("factory", "fail"): (None, None, False, 0),
+    ("factory", "leave"): (None, None, False, 0),
     ("factory", "roll back"): UsageError,
     ("first pending", "install"): (C, None, True, 0),
     ("first pending", "begin"): (A, None, True, 1),
     ("first pending", "commit"): (A, None, False, 0),
     ("first pending", "release"): (A, None, True, 0),
     ("first pending", "fail"): (None, None, False, 0),
+    ("first pending", "leave"): (None, None, False, 0),
     ("first pending", "roll back"): (None, None, False, 0),
     ("first at its last attempt", "install"): (C, None, True, 0),
     ("first at its last attempt", "begin"): (None, None, False, 0),
     ("first at its last attempt", "commit"): (A, None, False, 0),
     ("first at its last attempt", "release"): (A, None, True, LAST - 1),
     ("first at its last attempt", "fail"): (None, None, False, 0),
+    ("first at its last attempt", "leave"): (None, None, False, 0),
     ("first at its last attempt", "roll back"): (None, None, False, 0),
     ("first committed", "install"): (C, A, True, 0),
     ("first committed", "begin"): (A, None, False, 0),
     ("first committed", "commit"): (A, None, False, 0),
     ("first committed", "release"): (A, None, False, 0),
     ("first committed", "fail"): (None, None, False, 0),
+    ("first committed", "leave"): (None, None, False, 0),
     ("first committed", "roll back"): (None, None, False, 0),
     ("second pending", "install"): (C, A, True, 0),
     ("second pending", "begin"): (B, A, True, 2),
     ("second pending", "commit"): (B, A, False, 0),
     ("second pending", "release"): (B, A, True, 0),
     ("second pending", "fail"): (A, None, False, 0),
+    ("second pending", "leave"): (A, None, False, 0),
     ("second pending", "roll back"): (A, None, False, 0),
     ("second at its last attempt", "install"): (C, A, True, 0),
     ("second at its last attempt", "begin"): (A, None, False, 0),
     ("second at its last attempt", "commit"): (B, A, False, 0),
     ("second at its last attempt", "release"): (B, A, True, LAST - 1),
     ("second at its last attempt", "fail"): (A, None, False, 0),
+    ("second at its last attempt", "leave"): (A, None, False, 0),
     ("second at its last attempt", "roll back"): (A, None, False, 0),
     ("second committed", "install"): (C, B, True, 0),
     ("second committed", "begin"): (B, A, False, 0),
     ("second committed", "commit"): (B, A, False, 0),
     ("second committed", "release"): (B, A, False, 0),
     ("second committed", "fail"): (A, None, False, 0),
+    ("second committed", "leave"): (A, None, False, 0),
     ("second committed", "roll back"): (A, None, False, 0),
 }
 
@@ -112,6 +121,12 @@ def test_how_the_model_stands_is_told() -> None:
     assert STATES["factory"].standing == "factory"
     assert STATES["second pending"].standing == "pending"
     assert STATES["second committed"].standing == "committed"
+
+
+def test_what_is_left_may_come_in_again() -> None:
+    """The device may have been at fault: it is not in quarantine. One that does not run is not gone back from."""
+    admit(left(StoreState(current=C, previous=A, pending=True), C), NEW)
+    assert left(STATES["second committed"], C) == STATES["second committed"]
 
 
 def test_what_fails_is_in_quarantine_until_it_is_pardoned() -> None:
