@@ -32,14 +32,19 @@ class Reconnecting:
         )
         self._since_s: float | None = None
         self._confirmed = self._short = 0
+        self._denied = False
 
     def stands(self, now_s: float) -> None:
         """Note that a connection was accepted."""
-        self._since_s, self._confirmed = now_s, 0
+        self._since_s, self._confirmed, self._denied = now_s, 0, False
 
     def confirmed(self) -> None:
         """Note that the broker took a message."""
         self._confirmed += 1
+
+    def denied(self) -> None:
+        """Note that the broker denies a message: some end the connection for that, which tells of no other client."""
+        self._denied = True
 
     def lost(self, now_s: float, *, contested: bool = False, login_refused: bool = False) -> float:
         """Note that the connection is gone, or did not come about; return how long to wait, in seconds.
@@ -49,7 +54,7 @@ class Reconnecting:
         if self._since_s is not None:
             stable = self._stable(now_s)
             worthy = not contested and (stable or self._confirmed >= self._options.max_in_flight)
-            self._short = 0 if stable else self._short + 1
+            self._short = 0 if stable or self._denied else self._short + 1
             self._since_s = None
             if worthy:
                 self._backoff.reset()

@@ -264,6 +264,7 @@ class MqttTransport:
             self._again.confirmed()
         elif outcome is Outcome.DENIED:
             self._causes.denied(message.topic, self._clock())
+            self._again.denied()
         self._reports.append(Report(message.key, outcome, reasons.in_words(code)))
 
     # -- the end of a connection --

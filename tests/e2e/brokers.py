@@ -193,7 +193,9 @@ class FakeBroker:
             elif kind == 12:
                 answer = b"\xd0\x00"
             link.sendall(answer)
-            refused = answer[:1] == b"\x20" and answer[3:4] != b"\0"  # a CONNACK; what is none keeps him waiting
+            refused = (
+                answer[:1] == b"\x20" and answer[3:4] != b"\0"
+            )  # a CONNACK; what is none keeps him waiting
             if kind == 14 or (kind == 1 and refused):
                 break
         link.shutdown(socket.SHUT_RDWR)

@@ -83,3 +83,18 @@ def test_a_contested_connection_is_no_success() -> None:
     again.stands(0.0)
     assert again.looks_shared(1.0)
     assert not again.looks_shared(61.0)
+
+
+def test_a_connection_that_ended_at_a_denial_is_no_sign_of_another_client() -> None:
+    """The row of short ones begins anew behind it."""
+    again = Reconnecting(MqttOptions("b"), rng=random.Random(1))
+    for denied in (False, True, False):
+        again.stands(0.0)
+        if denied:
+            again.denied()
+        again.lost(1.0)
+    again.stands(0.0)
+    assert not again.looks_shared(1.0)
+    again.lost(1.0)
+    again.stands(0.0)
+    assert again.looks_shared(1.0)
