@@ -19,6 +19,7 @@ MAX_BYTES = 16 << 10
 AHEAD_S = 24 * 3600.0
 """The furthest that `expires` may be ahead."""
 RESPONSE_TOPIC_BYTES = 512
+_MAX_DEPTH = 16
 
 Reason = Literal[
     "retained",
@@ -62,6 +63,7 @@ def judge(
     try:
         command = msgspec.json.decode(request.payload, type=Command)
         json.loads(request.payload, object_pairs_hook=_unique)
+        _check_depth(command.args)
     except (ValueError, RecursionError) as fault:  # msgspec's own errors are ValueErrors
         why = "nested too deep" if isinstance(fault, RecursionError) else str(fault)
         return Rejected("malformed", f"not a command: {why[:200]}")
@@ -108,3 +110,18 @@ def _unique(pairs: list[tuple[str, Any]]) -> None:
     """Raise ValueError where a key stands twice in one object."""
     if len({key for key, _ in pairs}) < len(pairs):
         raise ValueError("a key stands twice in one object")
+
+
+def _check_depth(value: object) -> None:
+    """Raise RecursionError where lists and objects lie too deep in each other; decoders differ in what they take."""
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        inner = [
+            each.values() if isinstance(each, dict) else each
+            for each in level
+            if isinstance(each, dict | list)
+        ]
+        level = [item for items in inner for item in items]
+        if not level:
+            return
+    raise RecursionError
