@@ -13,7 +13,7 @@ import msgspec
 from agent.bundle import NOBODY, Trust, load_bundle
 from agent.bundle.files import digest_of
 from agent.bundle.unzip import unpacked_bytes, unzip
-from agent.errors import AgentError, BadData, UsageError
+from agent.errors import AgentError, BadData, InputMissing, UsageError
 from agent.hardware import default_threads
 from agent.modelstore.collecting import QUOTA_BYTES, alone, clear_leftovers, collect
 from agent.modelstore.download import MOST_BYTES, Download
@@ -156,6 +156,10 @@ def _fetch(
             download.forget()
         return
     path = Path(source)
+    if not path.exists():
+        raise InputMissing(
+            "model not found", seen=path, fix="give a bundle directory, a .zip of one, or a URL"
+        )
     if path.is_dir():
         if options.sha256 is not None:
             raise UsageError("--sha256 is that of a .zip", seen=path, fix="leave it out")

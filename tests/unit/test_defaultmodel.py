@@ -10,7 +10,7 @@ import pytest
 
 from agent.bundle import load_bundle
 from agent.defaultmodel import DefaultModel, model_health
-from agent.errors import BadConfig, BadData, IOFault, ServiceAway, TryAgain
+from agent.errors import BadConfig, BadData, InputMissing, IOFault, ServiceAway, TryAgain
 from agent.modelstore import ModelStore
 from agent.modelstore.install import Options, install
 from agent.modelstore.trial import TrialResult
@@ -242,3 +242,9 @@ def test_a_bundle_that_was_changed_in_place_is_another(tmp_path: Path) -> None:
         told.append(health.bundle_sha)
         shutil.rmtree(path)
     assert told[0] != told[1]
+
+
+def test_a_model_that_is_not_there_is_no_fault_of_the_disk(store: ModelStore, tmp_path: Path) -> None:
+    """The line names what was given."""
+    with pytest.raises(InputMissing, match="nowhere"):
+        install(store, str(tmp_path / "nowhere"), Options())
