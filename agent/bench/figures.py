@@ -91,14 +91,17 @@ class Round(msgspec.Struct, frozen=True):
     @property
     def steal(self) -> float | None:
         """The most that was stolen in any of the runs; None when not known of all."""
-        shares = [run.steal for run in (*self.references, *self.runs.values())]
-        known = [share for share in shares if share is not None]
-        return max(known) if len(known) == len(shares) else None
+        return _most_stolen([*self.references, *self.runs.values()])
 
     @property
     def quiet(self) -> bool:
         """No run lost more than QUIET_STEAL of the machine."""
-        return self.steal is not None and self.steal <= QUIET_STEAL
+        return _is_quiet(self.steal)
+
+    def quiet_beside(self, name: str) -> bool:
+        """Tell whether the run `name` and the reference runs right beside it were quiet: all that `ratio` is of."""
+        at = list(self.runs).index(name)
+        return _is_quiet(_most_stolen([*self.references[at : at + 2], self.runs[name]]))
 
 
 class Spread(msgspec.Struct, frozen=True):
@@ -112,17 +115,30 @@ class Spread(msgspec.Struct, frozen=True):
     quiet_rounds: int
 
 
-def spread(rounds: Sequence[Round], figure: Callable[[Round], float]) -> Spread:
+def _most_stolen(runs: Sequence[Run]) -> float | None:
+    known = [run.steal for run in runs if run.steal is not None]
+    return max(known) if len(known) == len(runs) else None
+
+
+def _is_quiet(steal: float | None) -> bool:
+    return steal is not None and steal <= QUIET_STEAL
+
+
+def spread(
+    rounds: Sequence[Round],
+    figure: Callable[[Round], float],
+    is_quiet: Callable[[Round], bool] = lambda one: one.quiet,
+) -> Spread:
     """Summarise `figure` of each of `rounds`, of which there is at least one."""
     values = [figure(one) for one in rounds]
-    quiet = [value for value, one in zip(values, rounds, strict=True) if one.quiet]
+    quiet = [value for value, one in zip(values, rounds, strict=True) if is_quiet(one)]
     quiet_median = statistics.median(quiet) if quiet else None
     return Spread(statistics.median(values), min(values), max(values), len(values), quiet_median, len(quiet))
 
 
 def ratio_spread(rounds: Sequence[Round], name: str, value: Callable[[Run], float]) -> Spread:
     """Summarise the ratio of the runs `name` to their references."""
-    return spread(rounds, lambda one: one.ratio(name, value))
+    return spread(rounds, lambda one: one.ratio(name, value), lambda one: one.quiet_beside(name))
 
 
 def rate_hz(run: Run) -> float:

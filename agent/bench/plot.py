@@ -125,7 +125,7 @@ def _row(label: str, value: float, digits: int, colour: Colour) -> _Row:
 def _dots(
     label: str, rounds: Sequence[Round], name: str, value: Callable[[Run], float], colour: Colour
 ) -> _Row:
-    dots = tuple((one.ratio(name, value), one.quiet) for one in rounds)
+    dots = tuple((one.ratio(name, value), one.quiet_beside(name)) for one in rounds)
     median = float(np.median([ratio for ratio, _ in dots]))
     return _Row(label, median, f"{median:.3f}", colour, dots)
 

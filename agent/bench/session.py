@@ -42,6 +42,8 @@ SETTLE_FRAMES = 10 * RATE_HZ
 """So long a camera that watches a still scene is given to fall idle before its processor time counts."""
 IDLE_FRAMES = FRAMES - GOP
 """Where its processor time ends: at the end of a clip what was not decoded is, which a camera never sees."""
+RATE_ROUNDS = 3
+"""The rates get so many times the rounds that were asked for: their runs are shorter than the others."""
 PACED_ROUNDS, PACED_FRAMES = 2, 250
 """At a camera's pace a run of the agent takes 18 s, and one of so many frames of the OpenCV loop 10 s."""
 STARTS = 5
@@ -84,7 +86,7 @@ def measure(options: Options, tell: Callable[[str], None]) -> Report:
 def estimate_s(plan: Plan) -> float:
     """Return about how long the rest takes."""
     bare_s, plain_s = plan.bare_s, plan.alone.wall_s
-    rates_s = plan.options.rounds * (3 * bare_s + plain_s)
+    rates_s = RATE_ROUNDS * plan.options.rounds * (3 * bare_s + plain_s)
     sampled_s = plan.options.rounds * 5 * FRAMES * plan.alone.other_cpu_ms / 1e3
     paced_s = plan.frames / plan.facts.frame_rate_hz
     if plan.still is not None:
@@ -109,7 +111,8 @@ def _rates(plan: Plan, tell: Callable[[str], None]) -> list[Round]:
         of = [one.ratio(run, rate_hz) for run in (PIPELINE, BASELINE)]
         return f"rate against the engine's: pipeline {of[0]:.3f}, {name} {of[1]:.3f}"
 
-    return _rounds(plan, partial(bare, plan.rig, plan.frames), contenders, line, tell)
+    count = RATE_ROUNDS * plan.options.rounds
+    return _rounds(partial(bare, plan.rig, plan.frames), contenders, count, line, tell)
 
 
 def _sampled(plan: Plan, tell: Callable[[str], None]) -> list[Round]:
@@ -124,7 +127,7 @@ def _sampled(plan: Plan, tell: Callable[[str], None]) -> list[Round]:
         cpu = f"{SAMPLED_HZ:g} inferences/s: {one.runs[SAMPLED].other_cpu_ms:.2f} ms CPU a frame"
         return cpu if plan.opencv else f"{cpu}, {one.ratio(SAMPLED, other_cpu_ms):.3f} of the OpenCV loop's"
 
-    return _rounds(plan, None if plan.opencv else loop, contenders, line, tell)
+    return _rounds(None if plan.opencv else loop, contenders, plan.options.rounds, line, tell)
 
 
 def _idle(plan: Plan, tell: Callable[[str], None], *, paced: bool = False) -> list[Round]:
@@ -154,8 +157,8 @@ def _idle(plan: Plan, tell: Callable[[str], None], *, paced: bool = False) -> li
         cpu = f"{title}: {one.runs[name].other_cpu_ms:.2f} ms CPU a frame"
         return cpu if plan.opencv else f"{cpu}, {one.ratio(name, other_cpu_ms):.3f} of the OpenCV loop's"
 
-    most = PACED_ROUNDS if paced else None
-    return _rounds(plan, None if plan.opencv else loop, {name: idling}, line, tell, most=most)
+    count = min(PACED_ROUNDS, plan.options.rounds) if paced else plan.options.rounds
+    return _rounds(None if plan.opencv else loop, {name: idling}, count, line, tell)
 
 
 def _shared(plan: Plan, offered_hz: float, tell: Callable[[str], None]) -> list[Round]:
@@ -170,20 +173,17 @@ def _shared(plan: Plan, offered_hz: float, tell: Callable[[str], None]) -> list[
         rate, fairness = one.ratio(CAMERAS, rate_hz), one.runs[CAMERAS].fairness
         return f"{options.cameras} cameras: rate {rate:.3f} of one camera's, fairness {fairness:.3f}"
 
-    return _rounds(plan, partial(in_child, one), {CAMERAS: several}, line, tell)
+    return _rounds(partial(in_child, one), {CAMERAS: several}, options.rounds, line, tell)
 
 
 def _rounds(
-    plan: Plan,
     reference: Callable[[], Run] | None,
     contenders: Mapping[str, Callable[[], Run]],
+    count: int,
     line: Callable[[Round], str],
     tell: Callable[[str], None],
-    *,
-    most: int | None = None,
 ) -> list[Round]:
     rounds: list[Round] = []
-    count = min(plan.options.rounds, most or plan.options.rounds)
     for one in alternate(reference, contenders, rounds=count):
         rounds.append(one)
         stolen = "steal unknown" if one.steal is None else f"steal up to {one.steal:.1%}"

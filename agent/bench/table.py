@@ -21,8 +21,7 @@ _STAGES = ("decode", "prepare", "infer", "finish")
 
 def table(report: Report) -> Table:
     """Return the table, at most 80 columns wide."""
-    setting = report.setting
-    quiet = report.spreads["efficiency"].quiet_rounds
+    rates = report.spreads["efficiency"]
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     made.add_column("")
     made.add_column("all rounds", justify="right")
@@ -31,7 +30,7 @@ def table(report: Report) -> Table:
     for row in _rows(report):
         made.add_row(*row)
     made.caption = (
-        f"{quiet} of {setting.rounds} rounds of the efficiency were quiet: "
+        f"{rates.quiet_rounds} of {rates.rounds} rounds of the efficiency were quiet: "
         f"at most {QUIET_STEAL:.0%} of the machine stolen in any run"
     )
     if all(one.steal is None for one in report.raw.rates):

@@ -29,6 +29,15 @@ def test_a_round_is_quiet_when_every_run_is(steal: float | None, quiet: bool) ->
     assert Round((run(steal=steal), run()), {"a": run()}).quiet is quiet
 
 
+def test_a_ratio_is_quiet_when_the_runs_that_it_is_of_are() -> None:
+    """What was stolen from another run of the round does not matter to it; from a reference beside it, it does."""
+    loud, still = run(steal=0.2), run(steal=0.0)
+    one = Round((still, still, loud), {"a": still, "b": still})
+    assert (one.quiet_beside("a"), one.quiet_beside("b"), one.quiet) == (True, False, False)
+    assert ratio_spread([one], "a", rate_hz).quiet_rounds == 1
+    assert ratio_spread([one], "b", rate_hz).quiet_rounds == 0
+
+
 def test_disturbed_rounds_count_in_the_median_of_all_and_not_in_the_quiet_one() -> None:
     """Both are told, with their counts."""
     found = ratio_spread([rates(95), rates(50, steal=0.2), rates(93)], "pipeline", rate_hz)
