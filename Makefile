@@ -33,7 +33,7 @@ faults: $(VENV)/.dev ## kill agent and broker in a storm of events, then watch m
 	$(BIN)/python -m tests.bench soak --minutes 3
 
 fleet: $(VENV)/.dev ## boot three Debian hosts; roll out, break and roll back over SSH (root; what is missing is skipped)
-	$(BIN)/python -m pytest -m long --timeout 1800 tests/fleet/test_rollout.py tests/fleet/test_lint.py $(ARGS)
+	$(BIN)/python -m pytest -x -m long --timeout 1800 tests/fleet/test_lint.py tests/fleet/test_rollout.py $(ARGS)
 
 lint: $(VENV)/.dev ## check style, types and import layers
 	$(BIN)/ruff check .

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parents[2] / "ansible"
 _FETCH_S = 900
+ENDS_S = 1500.0
+"""A playbook that has not ended after so long hangs."""
 _RECAP = re.compile(r"^(\S+)\s+: (ok=\d+.*)$", re.MULTILINE)
 
 
@@ -82,14 +84,14 @@ def start(lab: Lab, playbook: str, variables: Mapping[str, object], *options: st
 
 
 def play(
-    lab: Lab, playbook: str, variables: Mapping[str, object], *options: str, timeout_s: float = 900
+    lab: Lab, playbook: str, variables: Mapping[str, object], *options: str, timeout_s: float = ENDS_S
 ) -> Played:
     """Run a playbook on the lab's hosts to its end."""
     begin_s = time.monotonic()
     return finish(start(lab, playbook, variables, *options), begin_s, timeout_s)
 
 
-def finish(process: subprocess.Popen[str], begin_s: float, timeout_s: float = 900) -> Played:
+def finish(process: subprocess.Popen[str], begin_s: float, timeout_s: float = ENDS_S) -> Played:
     """Wait for a playbook; past the limit it is ended."""
     try:
         text, _ = process.communicate(timeout=timeout_s)

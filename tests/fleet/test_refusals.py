@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.fleet.releases import Releases
     from tests.hosts.base import Base
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
 
 NARROW = """\
 #!/bin/sh

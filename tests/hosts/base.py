@@ -18,6 +18,7 @@ import av
 import pytest
 
 from agent.starter import sample_clip
+from tests.hosts.possible import why_not
 
 ROOT = Path(__file__).parents[2]
 DEBIAN, PYTHON = "bookworm", "3.11"
@@ -80,6 +81,8 @@ def skip_unless_possible() -> None:
             f"not installed: {', '.join(missing)} (apt install systemd-container mmdebstrap iproute2 openssh-client"
             " mosquitto mosquitto-clients)"
         )
+    if refused := why_not():
+        pytest.skip(f"hosts can't be booted here: {refused}")
 
 
 def make_base(folder: Path) -> Base:

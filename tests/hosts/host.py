@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from tests.e2e.brokers import wait_for
 from tests.hosts.cgroups import hierarchies, make_group, remove_group
+from tests.patience import HANGS_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.hosts.base import Base
 
-_BOOT_S = 60.0
 _POWEROFF_S = 20.0
 _ENVIRONMENT = (
     "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -60,10 +60,10 @@ class Host:
 
     def wait_booted(self) -> None:
         """Wait until systemd has started all it starts."""
-        wait_for(self._booted, _BOOT_S, f"{self.name} to boot: see {self._folder}/console.log")
+        wait_for(self._booted, HANGS_S, f"{self.name} to boot: see {self._folder}/console.log")
 
     def run(
-        self, *command: str, check: bool = True, timeout_s: float = 60.0
+        self, *command: str, check: bool = True, timeout_s: float = HANGS_S
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in it, as root."""
         done = subprocess.run(

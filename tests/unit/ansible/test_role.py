@@ -18,6 +18,7 @@ yaml = pytest.importorskip("yaml", reason="PyYAML comes with the tools of calibr
 SPEC = yaml.safe_load((ROLE / "meta/argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
 OF_THE_ROLE = {
     "release", "python", "board", "min_free_mbytes", "keep_releases", "check", "credentials", "files", "model",
+    "model_again",
 }  # fmt: skip
 NAMES = {"model": "model_path", "camera": "cameras"}
 """Keys of the configuration whose variables have other names."""
