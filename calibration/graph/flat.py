@@ -8,28 +8,19 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
-from agent.errors import BadData
+from calibration.graph.flatfile import kind_of, read_model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-_IDENTIFIER = b"TFL3"
-_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 
 _HELD = {schema.TensorType.INT8: np.int8, schema.TensorType.INT32: np.int32}
 
 
 class FlatGraph:
-    """The subgraph of a .tflite. Raises BadData for what is not one, or has several subgraphs."""
+    """The subgraph of a .tflite. Raises BadData for what is not one, is damaged, or has several subgraphs."""
 
     def __init__(self, data: bytes) -> None:
-        if data[4:8] != _IDENTIFIER:
-            raise BadData("not a .tflite file", seen=data[:8], fix="give a float .tflite")
-        self._model = flatbuffer_utils.read_model_from_bytearray(bytearray(data))
-        if len(self._model.subgraphs) != 1:
-            raise BadData(
-                "subgraphs of the model", seen=len(self._model.subgraphs), fix="only one is supported"
-            )
+        self._model = read_model(data)
         self._graph = self._model.subgraphs[0]
 
     @property
@@ -39,8 +30,7 @@ class FlatGraph:
 
     def kind(self, operator: Any) -> str:
         """Return the name of an operator, such as "CONV_2D"."""
-        code = self._model.operatorCodes[operator.opcodeIndex]
-        return str(_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)])
+        return kind_of(operator, self._model)
 
     def become(self, operator: Any, kind: str, options: Any) -> None:
         """Make `operator` one of `kind` with `options`, a table such as `ReducerOptionsT`."""

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.tools import flatbuffer_utils
 
 from agent.errors import BadData, InputMissing
+from calibration.graph.flatfile import kind_of, read_model
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_KINDS = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 _FUSED = {code: name for name, code in vars(schema.ActivationFunctionType).items() if isinstance(code, int)}
 _FLOAT32_BYTES = 4
 
@@ -98,15 +96,7 @@ def read_network(file: Path) -> Network:
         content = file.read_bytes()
     except OSError as error:
         raise InputMissing(f"can't read {file}", seen=error.strerror, fix="check the path") from None
-    if content[4:8] != b"TFL3":
-        raise BadData(f"{file.name} is no .tflite", seen=content[4:8], fix="convert the model again")
-    try:
-        model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
-    except (struct.error, IndexError, TypeError, ValueError) as error:
-        raise BadData(f"{file.name} is damaged", seen=error, fix="convert the model again") from None
-    if len(model.subgraphs) != 1:
-        fix = "export the model without control flow"
-        raise BadData(f"{file.name}: graphs in it", seen=len(model.subgraphs), fix=fix)
+    model = read_model(content, file.name)
     graph = model.subgraphs[0]
     tensors = tuple(_tensor(tensor, model.buffers) for tensor in graph.tensors)
     if any(
@@ -114,7 +104,7 @@ def read_network(file: Path) -> Network:
     ):
         fix = "start from the float version of the model"
         raise BadData(f"{file.name} is quantized already", seen="scales", fix=fix)
-    operators = tuple(_operator(operator, model.operatorCodes, tensors) for operator in graph.operators)
+    operators = tuple(_operator(operator, kind_of(operator, model), tensors) for operator in graph.operators)
     return Network(tensors, operators, tuple(map(int, graph.inputs)), tuple(map(int, graph.outputs)))
 
 
@@ -128,9 +118,7 @@ def _tensor(tensor: Any, buffers: list[Any]) -> Tensor:
     return Tensor(tensor.name.decode(), shape, real, data is not None and len(data) > 0, value)
 
 
-def _operator(operator: Any, codes: list[Any], tensors: tuple[Tensor, ...]) -> Operator:
-    code = codes[operator.opcodeIndex]
-    kind = _KINDS[max(code.builtinCode, code.deprecatedBuiltinCode)]
+def _operator(operator: Any, kind: str, tensors: tuple[Tensor, ...]) -> Operator:
     inputs = tuple(int(n) for n in operator.inputs if n >= 0)
     outputs = tuple(int(n) for n in operator.outputs)
     name = ";".join(tensors[n].name for n in outputs)

@@ -117,6 +117,13 @@ def test_what_is_no_tflite_is_refused() -> None:
         tidy_tflite(b"\x08\x07\x12\x00onnx")
 
 
+@pytest.mark.parametrize("rest", [b"", b"\xff" * 40, b"\x08\x00\x00\x00" * 10])
+def test_what_is_damaged_is_refused(rest: bytes) -> None:
+    """It begins like a .tflite and goes on as something else."""
+    with pytest.raises(BadData, match="damaged"):
+        tidy_tflite(b"\x1c\x00\x00\x00TFL3" + rest)
+
+
 @pytest.mark.parametrize("depthwise", [False, True])
 def test_a_bias_that_would_overflow_gets_a_coarser_scale(depthwise: bool) -> None:
     """Channels with next to no weights: the least that keeps bias / (input step x weight step) in INT32."""
