@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.defaultmodel import model_health
-from agent.errors import BadData, TryAgain
+from agent.errors import AgentError, BadData, TryAgain
 from agent.heartbeat import ROUND_S
 from agent.probation import SLOW_S, Probation, Ruling, Signs, Terms
 from agent.recent import percentiles
@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 _SWAP_S = 30.0
 """Longest wait for the frames in work: one that takes longer hangs."""
 _END_S = 5.0
+_KNOWN = 0.1
+"""Share of frames and time that a committed model has to show on another runtime: that it runs, not how well."""
 
 
 class Adopting:
@@ -140,19 +142,26 @@ class Adopting:
             # Who changed the store while a room was being opened found nobody to tell.
             if default.must_leave or (fresh and room is not None and default.wanted() != default.running.sha):
                 self._follow()
-            elif room is None or default.running.state != "pending":
+            elif room is None or not default.running.on_trial:
                 self._watched = None
             elif self._watched is None:
-                terms = Terms(
-                    frames=self._terms.commit_frames,
-                    time_s=self._terms.commit_s,
-                    limit_ms=default.running.limit_ms,
-                )
-                self._watched = _Watched(Probation(terms, now_s), now_s, room.inferred)
+                self._watched = _Watched(Probation(self._terms_now(), now_s), now_s, room.inferred)
             else:
-                self._judge(room, self._watched.rule(room, now_s))
+                self._judge(room, self._watched, now_s)
 
-    def _judge(self, room: EngineRoom, ruling: Ruling) -> None:
+    def _terms_now(self) -> Terms:
+        """Return what the model at work has to show: less of one that has worked here, on another runtime."""
+        terms, running = self._terms, self._default.running
+        share = 1.0 if running.state == "pending" else _KNOWN
+        frames, time_s = round(terms.commit_frames * share), terms.commit_s * share
+        return Terms(frames=max(1, frames), time_s=time_s, limit_ms=running.limit_ms)
+
+    def _judge(self, room: EngineRoom, watched: _Watched, now_s: float) -> None:
+        ruling = watched.rule(room, now_s)
+        if ruling.verdict == "slow":
+            ruling = self._compare(room, watched.probation, now_s)
+        if self._stopping.is_set():
+            return
         if ruling.verdict == "commit":
             self._default.commit()
             log.warning("model %s v%d is committed", room.bundle.manifest.name, room.bundle.manifest.version)
@@ -160,10 +169,21 @@ class Adopting:
             self._default.give_up(self._default.running.sha, BadData(ruling.bad), lasting=ruling.lasting)
             self._follow()
 
+    def _compare(self, room: EngineRoom, probation: Probation, now_s: float) -> Ruling:
+        """Have the model that seems slow tried beside the others, and judge it by what it did meanwhile."""
+        trial, began_s = None, time.monotonic()
+        try:
+            trial = self._default.trial_now()
+        except AgentError as fault:
+            log.warning("whether the new model or the device is slow can't be told: %s", fault)
+        took_s = time.monotonic() - began_s
+        meanwhile = percentiles(room.overlap.recent.values(began_s))
+        return probation.compare(meanwhile, trial, now_s + took_s)
+
 
 @dataclass(frozen=True, slots=True)
 class _Watched:
-    """A pending model at work since `begun_s`, and how many frames its room had done before."""
+    """A model on trial at work since `begun_s`, and how many frames its room had done before."""
 
     probation: Probation
     begun_s: float

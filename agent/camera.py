@@ -1,4 +1,4 @@
-"""One camera at work: its source, its capture loop, its stages, and the state it is in."""
+"""One camera at work: its source, its capture loop, its stages, and how it stands."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import msgspec
 from agent import clock, wire
 from agent.assembly import model_side
 from agent.backoff import Backoff
-from agent.camerahealth import HealthMachine
 from agent.capture import StreamOptions, make_source
 from agent.captureloop import Capture
 from agent.config import Detect, Sampling
@@ -25,6 +24,7 @@ from agent.mailbox import Mailbox
 from agent.reporting import EventReporter
 from agent.sampling import RateMeter, full_rate, make_sampler
 from agent.stages import CameraStages
+from agent.standing import Standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _RETRY_FIRST_S, _RETRY_MAX_S = 1.0, 60.0
-_LOST_S = 3.0
-"""So long a camera must not be trusted before its open events end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,8 +91,7 @@ class Camera:
         event_prefix: str,
         recorders: Sequence[Callable[[Result], None]],
     ) -> None:
-        self.config, self._room, self._pace = config, room, options.pace
-        self._retries, self._budget = options.retry, options.budget
+        self.config, self._room, self._pace, self._budget = config, room, options.pace, options.budget
         sampling = config.sampling or Sampling()
         self._mailbox = Mailbox(room.bell, blocking=options.pace == "fastest")
         self.beat = Beat()
@@ -118,14 +115,12 @@ class Camera:
             utc=_utc(options.pace),
         )
         self._stages = CameraStages(pipeline, reporter, [self._measure, *recorders])
-        self._machine = HealthMachine(time.monotonic())
-        self._trusted_s = time.monotonic()
-        self._loud = logging.INFO
+        self._standing = Standing(config.name, time.monotonic(), retries=options.retry)
 
     @property
     def health(self) -> CameraHealth:
         """Its state as of the last tick."""
-        return self._machine.health
+        return self._standing.health
 
     @property
     def numbers(self) -> CameraNumbers:
@@ -187,27 +182,12 @@ class Camera:
         self._capture.sampler = make_sampler(sampling, self._budget)
 
     def tick(self, now_s: float) -> None:
-        """Move its state on, about once a second; a camera that can't be trusted for long loses its open events."""
-        before, signs = self.health, self._capture.signs
-        now = self._machine.step(signs, now_s)
-        self._capture.trusted = now.trusted
-        if now.trusted or not signs.live:  # a clip is what it is
-            self._trusted_s = now_s
-            self._stages.find()
-        elif now_s - self._trusted_s >= _LOST_S:
+        """Move its state on, about once a second; a camera that is lost loses its open events."""
+        self._capture.trusted = self._standing.step(self._capture.signs, now_s).trusted
+        if self._standing.lost:
             self._stages.lose(now_s)
-        if now.state != before.state:
-            self._tell(before, now)
-
-    def _tell(self, before: CameraHealth, now: CameraHealth) -> None:
-        name, lasted_s = self.config.name, now.since_s - before.since_s
-        if now.state != "ok":
-            held = "" if now.trusted else ": its pictures are not used"
-            # One command ends with the fault of a camera that was never there: once is enough.
-            self._loud = logging.WARNING if self._retries or before.state != "starting" else logging.INFO
-            log.log(self._loud, "camera %s: %s (%s)%s", name, now.state, now.detail, held)
-        elif before.state != "starting":
-            log.log(self._loud, "camera %s: ok, after %.0f s %s", name, lasted_s, before.state)
+        else:
+            self._stages.find()
 
     def close(self) -> None:
         """Let the source go; what was captured is still inferred."""

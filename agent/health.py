@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from agent.camerahealth import CameraHealth
     from agent.heartbeat import Heartbeat
     from agent.outbox.outbox import OutboxState
-    from agent.publisher.publisher import PublisherState
+    from agent.publisher.state import PublisherState
     from agent.status import EngineStatus
 
 _WELL = ("ok", "starting")

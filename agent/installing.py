@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import threading
 from typing import TYPE_CHECKING, Annotated, Any
@@ -63,10 +64,17 @@ class Installer:
         keys = [word for key in self._terms.trusted_keys for word in ("--trusted-key", key)]
         terms = (*keys, "--quota-mbytes", str(self._terms.quota_mbytes))
         options = ("--sha256", source.sha256, *version, "--state", str(self._state_dir), *terms, "--json")
-        command = leashed("agent", "--log-format", "json", "model", "install", *options, "--", source.url)
-        return subprocess.Popen(  # noqa: S603 - our own program, and no shell
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command = leashed("agent", "--log-format", "json", "model", "install", *options, "--", "-")
+        child = subprocess.Popen(  # noqa: S603 - our own program, and no shell
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
+        assert child.stdin is not None  # noqa: S101 - it is a pipe
+        with (
+            contextlib.suppress(BrokenPipeError),
+            child.stdin as told,
+        ):  # all can see a command line, and a URL may have a login
+            told.write(source.url.encode() + b"\n")
+        return child
 
 
 def _result(child: subprocess.Popen[bytes], progress: Callable[[Mapping[str, object]], None]) -> object:

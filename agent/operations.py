@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from agent.arguments import read_arguments, shown
 from agent.config import Sampling
 from agent.errors import UsageError
 from agent.installing import Source
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
     Progress = Callable[[Mapping[str, object]], None]
     Edit = Callable[[CameraConfig, Config], CameraConfig]
-
-Args = TypeVar("Args")
 
 LOCAL = frozenset({"model.adopt"})
 """Not for those who ask from outside: it says that the store has changed, which others can't know."""
@@ -65,8 +64,8 @@ class Operations:
         self._table: dict[str, Callable[[Mapping[str, object], Progress], object]] = {
             "status": self._status,
             "reload": self._reload,
-            "camera.enable": partial(self._switch, True),
-            "camera.disable": partial(self._switch, False),
+            "camera.enable": partial(self._switch, "camera.enable"),
+            "camera.disable": partial(self._switch, "camera.disable"),
             "sampling.set": self._sample,
             "model.install": self._install,
             "model.rollback": self._roll_back,
@@ -76,49 +75,54 @@ class Operations:
     def do(self, name: str, args: Mapping[str, object], progress: Progress) -> object:
         """Do `name` and return what came of it, for JSON; `progress` hears how a long one goes. Raises AgentError."""
         if name not in self._table:
-            raise UsageError("unknown operation", seen=name[:64], fix=f"there is {', '.join(sorted(NAMES))}")
+            raise UsageError(
+                "unknown operation", seen=shown(name), fix=f"there is {', '.join(sorted(NAMES))}"
+            )
         return self._table[name](args, progress)
 
     def _status(self, args: Mapping[str, object], _: Progress) -> object:
-        _arguments(args, _Nothing)
+        read_arguments("status", args, _Nothing)
         return self._powers.status()
 
     def _reload(self, args: Mapping[str, object], _: Progress) -> object:
-        _arguments(args, _Nothing)
+        read_arguments("reload", args, _Nothing)
         return {"reloaded": self._powers.reload()}
 
-    def _switch(self, on: bool, args: Mapping[str, object], _: Progress) -> object:
+    def _switch(self, op: str, args: Mapping[str, object], _: Progress) -> object:
         def edit(camera: CameraConfig, _: Config) -> CameraConfig:
-            return msgspec.structs.replace(camera, enabled=on)
+            return msgspec.structs.replace(camera, enabled=op == "camera.enable")
 
-        name = _arguments(args, _Camera).camera
+        name = read_arguments(op, args, _Camera).camera
         return _told(name, self._powers.camera(name, edit))
 
     def _sample(self, args: Mapping[str, object], _: Progress) -> object:
         settings = dict(args)
-        name = _arguments({"camera": settings.pop("camera", None)}, _Camera).camera
+        camera = {"camera": settings.pop("camera")} if "camera" in settings else {}
+        name = read_arguments("sampling.set", camera, _Camera).camera
 
         def edit(camera: CameraConfig, config: Config) -> CameraConfig:
             if not settings:
                 return msgspec.structs.replace(camera, sampling=None)
             now = msgspec.structs.asdict(camera.sampling or config.sampling)
-            return msgspec.structs.replace(camera, sampling=_arguments({**now, **settings}, Sampling))
+            return msgspec.structs.replace(
+                camera, sampling=read_arguments("sampling.set", {**now, **settings}, Sampling)
+            )
 
         return _told(name, self._powers.camera(name, edit))
 
     def _install(self, args: Mapping[str, object], progress: Progress) -> object:
-        source = _arguments(args, Source)
+        source = read_arguments("model.install", args, Source)
         self._models()
         if self._powers.installer is None:
             raise UsageError("model.install", seen=self._powers.unused)
         return self._powers.installer.install(source, progress)
 
     def _roll_back(self, args: Mapping[str, object], _: Progress) -> object:
-        _arguments(args, _Nothing)
+        read_arguments("model.rollback", args, _Nothing)
         return {"model": self._models().roll_back("by command")}
 
     def _adopt(self, args: Mapping[str, object], _: Progress) -> object:
-        _arguments(args, _Nothing)
+        read_arguments("model.adopt", args, _Nothing)
         return {"model": self._models().adopt()}
 
     def _models(self) -> Adopting:
@@ -135,14 +139,6 @@ class _Camera(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which camera."""
 
     camera: str
-
-
-def _arguments(args: Mapping[str, Any], kind: type[Args]) -> Args:
-    """Return `args` as `kind`. Raises UsageError, BadConfig."""
-    try:
-        return msgspec.convert(dict(args), type=kind)
-    except msgspec.ValidationError as error:
-        raise UsageError("args", seen=error) from None
 
 
 def _told(name: str, settings: wire.CameraSettings) -> object:

@@ -96,7 +96,7 @@ class RunOptions:
         """Whether a model runs that has yet to show that it works: three starts at most are in vain then."""
         if self.reload is None or self.config.model is not None:
             return False
-        return ModelStore(self.state_dir / MODELS).read().pending
+        return ModelStore(self.state_dir / MODELS).on_trial
 
     def open_engines(
         self, tell: Callable[[BaseException], None], default: DefaultModel | None = None

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from agent.adopting import Adopting
 from agent.camera import CameraOptions, Ended
 from agent.draining import drain
-from agent.errors import AgentError, TryAgain, UsageError
+from agent.errors import AgentError, TryAgain
 from agent.happenings import Asked, Failed, MainThread
 from agent.installing import Installer
 from agent.loading import stopped_while_loading
 from agent.monitor import Monitor
 from agent.operations import Operations, Powers
-from agent.overrides import Overrides, settings_of
+from agent.overrides import Overrides
+from agent.reconfiguring import End, Reconfiguring
 from agent.sampling import full_rate
 from agent.serving import serve
 from agent.signals import RELOAD
 from agent.throttle import Throttle
-from agent.watch import Watch, bundle_path, complete
+from agent.watch import Watch, complete
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,17 +41,11 @@ log = logging.getLogger(__name__)
 _UNUSED = "the configuration names the model: take `model` out of it, or run with a configuration"
 
 
-@dataclass(frozen=True, slots=True)
-class End:
-    """Why a configuration is no longer at work; `reason` is what its open events are told."""
-
-    reason: str
-    fault: BaseException | None = None
-    following: RunOptions | None = None
-
-
 class Service:
-    """One configuration at work. `started` once its cameras run."""
+    """One configuration at work. `started` once its cameras run.
+
+    `options` is at the end as the last reload left it.
+    """
 
     def __init__(
         self,
@@ -67,30 +59,39 @@ class Service:
         self._systemd, self._words, self._throttle = systemd, words, Throttle()
         self.started = False
         self._default = options.default_model()
-        self._overrides = Overrides(options.state_dir if options.reload is not None else None)
         self._main = MainThread(happenings)
         self._late_fault: BaseException | None = None
 
     def run(self) -> RunOptions | None:
         """Run to the end; return what is to run instead, if that is why it ended. Raises AgentError."""
         options = self.options
+        overrides = Overrides(options.state_dir if options.reload is not None else None)
         self._systemd.busy("starting: models and outbox are opened")
         with ExitStack() as stack:
             stack.callback(self._main.close)
             self._engines = stack.enter_context(options.open_engines(self._engine_failed, self._default))
-            if self._stopped_while_loading(options):
+            if self._stopped_while_loading(complete(overrides.over(options.config))):
                 self._systemd.stopping("shutdown")
                 if self._default is not None:
                     self._default.leave()
                 return None
             self._outlet = stack.enter_context(options.open_outlet(self._words.last))
             self._watch = self._new_watch(stack)
-            self._watch.apply(self._cameras(options))
-            self._tell_settings(options)
+            self._reconfiguring = Reconfiguring(
+                options,
+                overrides,
+                self._watch,
+                self._engines,
+                self._outlet,
+                load=self._stopped_while_loading,
+                systemd=self._systemd,
+            )
+            self._reconfiguring.begin()
             self.started = True
             self._systemd.reloaded()
             monitor = self._watched(stack)
             end = self._until_end()
+            self.options = self._reconfiguring.options
             monitor.leave()
             if end.following is None:
                 self._systemd.stopping(end.reason)
@@ -166,7 +167,7 @@ class Service:
             Operations(powers),
             monitor,
             self._outlet,
-            configuration=lambda: self.options.config,
+            configuration=lambda: self._reconfiguring.options.config,
             state_dir=state_dir,
             stack=stack,
         )
@@ -174,27 +175,14 @@ class Service:
             stack.callback(installer.close)  # before those who wait for it
         return monitor
 
-    def _cameras(self, options: RunOptions) -> list[CameraConfig]:
-        return complete(self._overrides.over(options.config))
-
-    def _stopped_while_loading(self, options: RunOptions, *more: CameraConfig) -> bool:
-        """Open the models of `options`, or of the cameras `more`; return whether a stop was asked for meanwhile."""
+    def _stopped_while_loading(self, cameras: Sequence[CameraConfig]) -> bool:
+        """Open the models of `cameras`; return whether a stop was asked for meanwhile. Raises AgentError."""
 
         def busy(what: str) -> None:
             if not self.started:
                 self._systemd.busy(f"starting: {what}")
 
-        cameras = more or self._cameras(options)
         return stopped_while_loading(cameras, self._engines, self._happenings, busy)
-
-    def _tell_settings(self, options: RunOptions, before: Sequence[str] = ()) -> None:
-        """Tell how each camera is set, of those `before` that are gone that they are."""
-        config, topics = self._overrides.over(options.config), self._outlet.topics
-        told = {camera.name: settings_of(camera, config) for camera in config.camera}
-        for name in {*before, *told}:
-            payload = msgspec.json.encode(told[name]) if name in told else b""
-            self._outlet.publisher.retain(topics.camera_settings(name), payload)
-        self._overrides.tell(options.config)
 
     # -- what happens --
 
@@ -227,57 +215,11 @@ class Service:
     def _reloaded(self) -> End | None:
         """Do what SIGHUP asks for. A bad file changes nothing."""
         try:
-            done = self._reload()
+            done = self._reconfiguring.reload()
         except AgentError as fault:
             log.error("reload: %s (the configuration before it stays)", fault)
             return None
         return done if isinstance(done, End) else None
-
-    def _reload(self) -> str | End:
-        """Take on new cameras; return what was done, or an end when more than these is new, or at a stop.
-
-        Raises AgentError, with nothing changed.
-        """
-        if self.options.reload is None:
-            fix = "run with --config to have something to read again"
-            raise UsageError("there is no configuration to reload", fix=fix)
-        self._systemd.reloading()
-        try:
-            options = self.options.reload()
-            if options.fixed != self.options.fixed:
-                return End("reload", following=options)
-            if self._stopped_while_loading(options):
-                return End("shutdown")
-            done = self._watch.apply(self._cameras(options))
-        except AgentError:
-            self._engines.keep({bundle_path(camera.config) for camera in self._watch.cameras})
-            raise
-        finally:
-            self._systemd.reloaded()
-        before, self.options = self.options, options
-        self._tell_settings(options, [camera.name for camera in before.config.camera])
-        log.warning("reloaded: %s", done)
-        return done
-
-    def _change(self, name: str, edit: Edit) -> wire.CameraSettings | End:
-        """Change the settings of a camera, now and for later starts. Raises AgentError, with nothing changed."""
-        config = self._overrides.over(self.options.config)
-        known = {camera.name: camera for camera in self.options.config.camera}
-        if name not in known:
-            raise UsageError("no such camera", seen=repr(name[:64]), fix=f"there is {', '.join(known)}")
-        camera = next(each for each in config.camera if each.name == name)
-        after = self._overrides.usual(known[name], edit(camera, config))
-        wanted = complete(msgspec.structs.replace(config, camera=(after,)))
-        if camera.enabled or not after.enabled:
-            here = {each.config.name for each in self._watch.cameras}
-            wanted = wanted if name in here else []
-        elif self._stopped_while_loading(self.options, *wanted):
-            return End("shutdown")
-        self._overrides.put(known[name], self.options.config, after)
-        others = [each.config for each in self._watch.cameras if each.config.name != name]
-        log.warning("by command: %s", self._watch.apply([*others, *wanted], "disabled"))
-        self._tell_settings(self.options)
-        return settings_of(after, config)
 
     # -- other threads --
 
@@ -285,7 +227,7 @@ class Service:
         self._happenings.put(Failed(fault))
 
     def _reload_asked(self) -> str:
-        done: str | End = self._main.do(self._reload)
+        done: str | End = self._main.do(self._reconfiguring.reload)
         if isinstance(done, str):
             return done
         if done.following is None:
@@ -293,7 +235,7 @@ class Service:
         return f"more than cameras is new: starting anew as {done.following.config.device}"
 
     def _change_asked(self, name: str, edit: Edit) -> wire.CameraSettings:
-        done: wire.CameraSettings | End = self._main.do(partial(self._change, name, edit))
+        done: wire.CameraSettings | End = self._main.do(partial(self._reconfiguring.change, name, edit))
         if isinstance(done, End):
             raise TryAgain("the agent ends")
         return done

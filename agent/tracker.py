@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import exp
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from agent import kalman
 from agent.messages import Detections, Tracks
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def options_for(detect: Detect, default_threshold: float) -> TrackerOptions:
 
 @dataclass(slots=True)
 class _State:
-    """Tracks as a struct of arrays, n rows; lengths in frame heights, `spread` in sizes squared."""
+    """Tracks as a struct of arrays, n rows; lengths in frame heights, `centre` to `spread` as in `kalman`."""
 
     track_id: NDArray[np.int32]
     class_id: NDArray[np.int32]
@@ -71,7 +71,7 @@ class _State:
     centre: Floats  # (n, 2)
     speed: Floats  # (n, 2) per second
     size: Floats  # (n, 2)
-    spread: Floats  # (n, 3): variance of the place, covariance, variance of the speed
+    spread: Floats  # (n, 3)
     start_s: Floats
     seen_s: Floats
     missed: NDArray[np.int32]  # frames since it was seen
@@ -85,7 +85,7 @@ class _State:
 
 
 class Tracker:
-    """Keeps an id on each object: a speed that fades (Singer 1970), matched by overlap and distance."""
+    """Keeps an id on each object: moved on by a speed that fades, matched by overlap and distance."""
 
     def __init__(self, options: TrackerOptions | None = None) -> None:
         self._options = options or TrackerOptions()
@@ -138,20 +138,16 @@ class Tracker:
             self._scale[0] = aspect
 
     def _predict(self, dt_s: float) -> None:
-        """Move every track by `dt_s`: speed as an Ornstein-Uhlenbeck process, exact for any step."""
-        if dt_s == 0.0 or not len(self._state.score):
-            return
-        tau_s, variance = self._options.keeps_speed_s, self._options.speed_hz**2
-        kept = exp(-dt_s / tau_s)
-        travel_s = tau_s * (1.0 - kept)
-        state, p = self._state, self._state.spread
-        state.centre += state.speed * travel_s
-        state.speed *= kept
-        place = variance * tau_s**2 * (2.0 * dt_s / tau_s - 3.0 + 4.0 * kept - kept**2)
-        cross = variance * tau_s * (1.0 - kept) ** 2
-        p[:, 0] += 2.0 * travel_s * p[:, 1] + travel_s**2 * p[:, 2] + place
-        p[:, 1] = kept * (p[:, 1] + travel_s * p[:, 2]) + cross
-        p[:, 2] = kept**2 * p[:, 2] + variance * (1.0 - kept**2)
+        state, options = self._state, self._options
+        if dt_s and len(state.score):
+            kalman.predict(
+                state.centre,
+                state.speed,
+                state.spread,
+                dt_s,
+                speed_hz=options.speed_hz,
+                keeps_speed_s=options.keeps_speed_s,
+            )
 
     def _match(self, centre: Floats, size: Floats, found: Detections, dt_s: float) -> tuple[Indices, Indices]:
         """Pair tracks with detections, those of high score first."""
@@ -187,17 +183,11 @@ class Tracker:
     def _correct(
         self, rows: Indices, columns: Indices, centre: Floats, size: Floats, found: Detections, now_s: float
     ) -> None:
-        """Take over what was measured: Kalman update of place and speed, running mean of the size."""
+        """Take over what was measured: place and speed by the filter, a running mean of the size."""
         if not len(rows):
             return
-        state, p = self._state, self._state.spread[rows]
-        gain = p[:, :2] / (p[:, :1] + self._options.jitter**2)
-        off = centre[columns] - state.centre[rows]
-        state.centre[rows] += gain[:, :1] * off
-        state.speed[rows] += gain[:, 1:] * off
-        p[:, 2] -= gain[:, 1] * p[:, 1]
-        p[:, :2] *= 1.0 - gain[:, :1]
-        state.spread[rows] = p
+        state, jitter = self._state, self._options.jitter
+        kalman.correct(state.centre, state.speed, state.spread, rows, centre[columns], jitter=jitter)
         state.size[rows] += self._options.size_gain * (size[columns] - state.size[rows])
         state.score[rows] = found.score[columns]
         state.seen_s[rows] = now_s
@@ -215,9 +205,8 @@ class Tracker:
             self._state = state[~ends]
 
     def _born(self, centre: Floats, size: Floats, found: Detections, now_s: float) -> _State:
-        n = len(found)
+        n, options = len(found), self._options
         first, self._next_id = self._next_id, self._next_id + n
-        still = np.array([self._options.jitter**2, 0.0, self._options.speed_hz**2])
         return _State(
             track_id=np.arange(first, first + n, dtype=np.int32),
             class_id=found.class_id,
@@ -225,11 +214,11 @@ class Tracker:
             centre=centre,
             speed=np.zeros((n, 2)),
             size=size,
-            spread=np.tile(still, (n, 1)),
+            spread=kalman.measured_once(n, jitter=options.jitter, speed_hz=options.speed_hz),
             start_s=np.full(n, now_s),
             seen_s=np.full(n, now_s),
             missed=np.zeros(n, np.int32),
-            sure=found.score >= self._options.birth_score,
+            sure=found.score >= options.birth_score,
         )
 
     def _tracks(self) -> Tracks:

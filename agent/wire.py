@@ -1,10 +1,9 @@
-"""Wire format, version 1: payloads encoded and re-stamped, and their JSON Schemas, generated from the structs."""
+"""Wire format, version 1: payloads encoded and re-stamped."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from inspect import cleandoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
     from agent.messages import Event, Frame
 
 __all__ = [
-    "SCHEMAS",
     "SCHEMA_VERSION",
     "BrokerHealth",
     "CameraHealth",
@@ -77,26 +75,10 @@ __all__ = [
     "encode_offline",
     "encode_state",
     "encode_stats",
-    "json_schema",
     "restamp",
-    "write_schemas",
 ]
 
 _TIMES: Final = ("start_time", "end_time", "time")
-
-SCHEMAS: dict[str, type[msgspec.Struct]] = {
-    "event": EventMessage,
-    "status": Status,
-    "state": StateMessage,
-    "stats": Stats,
-    "gap": Gap,
-    "health": Health,
-    "camera": CameraSettings,
-    "model": ModelUpdate,
-    "model-available": ModelOffer,
-    "command": Command,
-    "command-result": CommandResult,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,34 +202,6 @@ def restamp(payload: bytes, shift_s: float) -> bytes:
         if (text := fields.get(name)) is not None:
             fields[name] = _text(datetime.fromisoformat(text.removesuffix("Z") + "+00:00") + shift)
     return msgspec.json.encode(fields | {"clock_synced": True})
-
-
-def json_schema(name: str) -> dict[str, Any]:
-    """Return the JSON Schema (2020-12) of the payload `name` of SCHEMAS."""
-    schema = msgspec.json.schema(SCHEMAS[name])
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"urn:edge-agent:{name}-v{SCHEMA_VERSION}",
-        **_dedented(schema),
-    }
-
-
-def _dedented(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return `schema` with its texts as Python 3.13 gives docstrings, without their indentation."""
-    whole: dict[str, Any] = {}
-    for key, value in schema.items():
-        if isinstance(value, dict):
-            whole[key] = _dedented(value)
-        else:
-            whole[key] = cleandoc(value) if key == "description" and isinstance(value, str) else value
-    return whole
-
-
-def write_schemas(folder: Path = Path(__file__).parent / "schema") -> None:
-    """Write every schema into `folder` as it is shipped: <name>-v1.schema.json."""
-    for name in SCHEMAS:
-        text = msgspec.json.format(msgspec.json.encode(json_schema(name), order="sorted"), indent=2)
-        (folder / f"{name}-v{SCHEMA_VERSION}.schema.json").write_bytes(text + b"\n")
 
 
 def boot_id(path: Path = Path("/proc/sys/kernel/random/boot_id")) -> str:

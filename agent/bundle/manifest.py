@@ -159,15 +159,20 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.accuracy.state == "measured" and artifact.value is not None
 
     @property
-    def unhashed(self) -> tuple[str, ...]:
-        """The files whose sha256 is left out: a signature of the manifest says nothing about them."""
+    def digests(self) -> dict[str, str | None]:
+        """The sha256 of each file, None where it is left out."""
         hashes: dict[str | None, str | None] = {
             self.labels: self.labels_sha256,
             self.decoder.anchors: self.decoder.anchors_sha256,
             self.golden: self.golden_sha256,
             **{artifact.file: artifact.sha256 for artifact in self.artifact},
         }
-        return tuple(file for file, digest in hashes.items() if file and not digest)
+        return {file: digest for file, digest in hashes.items() if file}
+
+    @property
+    def unhashed(self) -> tuple[str, ...]:
+        """The files whose sha256 is left out: a signature of the manifest says nothing about them."""
+        return tuple(file for file, digest in self.digests.items() if not digest)
 
 
 def parse_manifest(text: bytes, *, where: str = "model.toml") -> Manifest:

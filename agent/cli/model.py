@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -36,6 +37,8 @@ _MAX_MS = click.option(
     metavar="MS",
     help="What an inference may take at p95; default: four times what it takes now, 50 at least.",
 )
+
+_SOURCE_CHARS = 4096
 
 
 @click.group()
@@ -100,6 +103,8 @@ def install(
 ) -> None:
     """Install the model bundle SOURCE: a directory, a .zip of one, or the http(s) URL of a zip.
 
+    With - SOURCE is read from standard input, which keeps the login in a URL out of the list of processes.
+
     It is checked, tried in a process of its own, and takes over from the model that runs, without a restart. Until
     it has worked for a while it is pending: a fault brings back the one before. A URL needs a signature by a
     trusted key.
@@ -110,6 +115,8 @@ def install(
     from agent.bundle.trust import read_trust
     from agent.modelstore.install import Options
 
+    if source == "-":
+        source = sys.stdin.readline(_SOURCE_CHARS).strip()
     loaded = _load(config)
     store = _store(state_dir, config, writes=True)
     models = _models_of(loaded, keys)

@@ -30,7 +30,7 @@ def install_and_tell(store: ModelStore, source: str, options: Options, *, as_jso
         note = f"not in use: {unused}" if unused else ""
         if done.changed and not unused:
             note = tell_agent(store.folder.parent)
-            if (why := store.read().quarantine.get(done.sha)) is not None:
+            if why := store.read().why(done.sha):
                 raise BadData(f"{done.name} {done.version} failed at work", seen=why)
     except AgentError as fault:
         if as_json:

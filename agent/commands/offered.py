@@ -32,7 +32,7 @@ class Offered:
     def __init__(self, outlet: Outlet, status: Callable[[], object]) -> None:
         self._outlet, self._status = outlet, status
         self._offer: ModelOffer | None = None
-        self._installed, self._installing = "", False
+        self._name, self._version, self._installing = "", 0, False
         self._percent: int | None = None
         self._told: ModelUpdate | None = None
 
@@ -78,12 +78,21 @@ class Offered:
         """Tell which model is at work now."""
         status: Any = msgspec.to_builtins(self._status())
         if model := status.get("model"):
-            self._installed = f"{model['name']} {model['version']}"
+            self._name, self._version = model["name"], model["version"]
         self._tell()
 
     def _tell(self) -> None:
-        latest = f"{self._offer.name} {self._offer.version}" if self._offer else self._installed
-        now = ModelUpdate(SCHEMA_VERSION, self._installed, latest, self._installing, self._percent)
-        if self._installed and now != self._told:
+        if not self._name:
+            return
+        installed = f"{self._name} {self._version}"
+        offered = (
+            f"{self._offer.name} {self._offer.version}" if self._offer and self._is_newer(self._offer) else ""
+        )
+        now = ModelUpdate(SCHEMA_VERSION, installed, offered or installed, self._installing, self._percent)
+        if now != self._told:
             self._told = now
             self._outlet.publisher.retain(self._outlet.topics.model, msgspec.json.encode(now))
+
+    def _is_newer(self, offer: ModelOffer) -> bool:
+        """Return whether `offer` is no older version of the model at work: versions of two models don't compare."""
+        return offer.name != self._name or offer.version >= self._version

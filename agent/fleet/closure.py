@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.errors import BadData, CannotCreate, InputMissing, UsageError
+from agent.fleet.wheel import canonical
 from agent.ownprogram import command_of
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ SOURCE = (
 _BUILT_AT = "315532800"
 """1980-01-01, the oldest time that a zip can hold: the same source gives the same wheel."""
 _TIMEOUT_S = 3600.0
+_SHOWN = 4
 
 
 def build_own(source: Path, into: Path, *, offline: Path | None) -> Path:
@@ -58,7 +61,7 @@ def build_own(source: Path, into: Path, *, offline: Path | None) -> Path:
     for name in SOURCE:
         _copy(source / name, copy / name)
     settings = {"SOURCE_DATE_EPOCH": _BUILT_AT}
-    _run_pip(
+    fault = _run_pip(
         [
             sys.executable,
             "-m",
@@ -69,10 +72,11 @@ def build_own(source: Path, into: Path, *, offline: Path | None) -> Path:
             f"--wheel-dir={into}",
             str(copy),
         ],
-        what="the agent's wheel can't be built",
-        fix="an offline folder needs setuptools 77 or newer" if offline else "look at what pip says",
         settings=settings,
     )
+    if fault:
+        fix = "an offline folder needs setuptools 77 or newer" if offline else "look at what pip says"
+        raise BadData("the agent's wheel can't be built", seen=fault, fix=fix)
     shutil.rmtree(copy)
     (wheel,) = into.glob("*.whl")
     return wheel
@@ -101,12 +105,40 @@ def get_wheels(
         f"--dest={into}",
         *_tags(target),
     ]
-    _run_pip(
-        [*command, f"{own}{named}"],
-        what=f"no wheels for Python {target.python} on {target.machine}",
-        fix="an extra whose packages have no wheels comes from the distribution (apt), not from a release",
-    )
+    if fault := _run_pip([*command, f"{own}{named}"]):
+        raise _no_wheels(fault, target, offline)
     return sorted(into.glob("*.whl"))
+
+
+def _no_wheels(fault: str, target: Target, offline: Path | None) -> BadData:
+    """Return what to tell of pip's `fault`: which wheel is missing, where it was looked for, and how to get it."""
+    where = f"Python {target.python} on {target.machine}"
+    missing = _missing(fault)
+    if offline is None or not missing:
+        fix = "an extra whose packages have no wheels comes from the distribution (apt), not from a release"
+        return BadData(f"no wheels for {where}", seen=fault, fix=fix)
+    name = canonical(re.split(r"[^\w.-]", missing, maxsplit=1)[0])
+    others = sorted(p.name for p in offline.glob("*.whl") if canonical(p.name.partition("-")[0]) == name)
+    seen = (
+        f"{offline} has {', '.join(others[:_SHOWN]) or 'none of it'}{' ...' if len(others) > _SHOWN else ''}"
+    )
+    download = (
+        f"pip download '{missing}' --no-deps --only-binary=:all: --python-version {target.python}"
+        f" --platform manylinux2014_{target.machine} -d {offline}"
+    )
+    return BadData(
+        f"no wheel of {missing} for {where}", seen=seen, fix=f"{download}, where there is a network"
+    )
+
+
+def _missing(fault: str) -> str:
+    """Return the requirement that pip found no wheel for, with our constraint on it; "" for another fault."""
+    alone = re.search(r"satisfies the requirement ([^;(]+?)\s*[;(]", fault)
+    sides = re.findall(r"(?:depends on|\(constraint\)) ([\w.-]+)([^\s;]*)", fault)
+    if alone is not None or not sides:
+        return alone[1] if alone else ""
+    name: str = sides[0][0]
+    return name + ",".join(filter(None, dict.fromkeys(spec for _, spec in sides)))
 
 
 def _tags(target: Target) -> list[str]:
@@ -126,10 +158,11 @@ def _from(offline: Path | None) -> list[str]:
     return ["--isolated", "--no-index", f"--find-links={offline.resolve()}"] if offline else []
 
 
-def _run_pip(command: list[str], *, what: str, fix: str, settings: dict[str, str] | None = None) -> None:
+def _run_pip(command: list[str], *, settings: dict[str, str] | None = None) -> str:
+    """Run pip; return why it failed, "" where it did not. Raises InputMissing without a pip."""
     if find_spec("pip") is None:
         raise InputMissing("no pip beside this Python", seen=sys.executable, fix="python -m ensurepip")
-    quiet = {"PIP_QUIET": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    quiet = {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     try:
         done = subprocess.run(  # noqa: S603
             command,
@@ -140,12 +173,13 @@ def _run_pip(command: list[str], *, what: str, fix: str, settings: dict[str, str
             env={**os.environ, **quiet, **(settings or {})},
         )
     except subprocess.TimeoutExpired:
-        raise BadData(what, seen=f"pip took more than {_TIMEOUT_S:g} s", fix=fix) from None
-    if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")] or [
-            done.stderr[-300:]
-        ]
-        raise BadData(what, seen=said[0].removeprefix("ERROR: "), fix=fix)
+        return f"pip took more than {_TIMEOUT_S:g} s"
+    if not done.returncode:
+        return ""
+    said = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")]
+    why = said[0].removeprefix("ERROR: ") if said else done.stderr[-300:] or "pip says nothing"
+    conflict = re.search(r"The conflict is caused by:\n((?: {4}.+\n)+)", done.stdout)
+    return f"{why} {conflict[1]}" if conflict else why
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -208,4 +208,6 @@ def _health(known: _Known, now_s: float) -> Health:
 def plain(text: str) -> str:
     """Return `text` as a terminal can show it: short, without control characters, whoever wrote it."""
     short = text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 3] + "..."
+    if short.isprintable():
+        return short
     return "".join(letter if letter.isprintable() else "?" for letter in short)

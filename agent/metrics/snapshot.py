@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from agent.outbox.ledger import Lane
     from agent.outbox.outbox import OutboxState
     from agent.outbox.stored import Account
-    from agent.publisher.publisher import PublisherState
+    from agent.publisher.state import PublisherState
     from agent.recent import Percentiles
     from agent.throttle import Budget
     from agent.wire import Verdict

@@ -19,9 +19,9 @@ from agent.modelstore.collecting import QUOTA_BYTES, alone, clear_leftovers, col
 from agent.modelstore.download import MOST_BYTES, Download
 from agent.modelstore.enginetrial import needs_engine, try_engine
 from agent.modelstore.room import check_room
-from agent.modelstore.state import Candidate, Standing, admit
+from agent.modelstore.state import Candidate, Standing, admit, moved
 from agent.modelstore.store import DOWNLOADS, writing
-from agent.modelstore.trial import Limits, TrialResult, try_in_child
+from agent.modelstore.trial import Limits, TrialResult, runtime, try_in_child
 from agent.modelstore.versions import identify, listed
 from agent.modelstore.web import is_url
 from agent.starter import starter_bundle
@@ -89,10 +89,10 @@ def install(
         tell(Progress("verify"))
         model = _verified(draft, trust, redact(source))
         _check_version(model, options)
-        if options.again and model.sha in store.read().quarantine:
+        if options.again and store.read().why(model.sha):
             store.trials.forget(model.sha)
             store.pardon(model.sha)
-        state = store.read()
+        state = moved(store.read(), runtime())
         admit(state, model)
         if model.sha == state.current:
             return Installed(model.sha, model.name, model.version, False, state.standing)

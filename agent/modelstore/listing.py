@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
     from agent.modelstore.store import ModelStore
 
-Standing = Literal["current", "pending", "previous", "kept", "quarantined", "factory"]
+Standing = Literal["current", "pending", "previous", "kept", "unfit", "quarantined", "factory"]
 _SHORT = 12
 
 
 class Listed(msgspec.Struct, frozen=True):
-    """One model. `sha` is None for the factory's; `why` tells of one in quarantine, whose files may be gone.
+    """One model. `sha` is None for the factory's; `why` tells of one that is unfit for the runtime or in quarantine.
 
     `key` names who signed it ("": nobody), `time` is when it came, UTC, RFC 3339.
     """
@@ -51,6 +51,7 @@ class Listing(msgspec.Struct, frozen=True):
     pending: str | None
     attempts: int
     quarantine: dict[str, str]
+    unfit: dict[str, str]
     ratchet: dict[str, dict[str, int]]
     models: tuple[Listed, ...]
     unused: str = ""
@@ -65,6 +66,7 @@ def look(store: ModelStore, unused: str = "") -> Listing:
         pending=state.current if state.pending else None,
         attempts=state.attempts,
         quarantine=state.quarantine,
+        unfit=state.unfit,
         ratchet=state.ratchet,
         models=tuple(_models(store)),
         unused=unused,
@@ -76,11 +78,12 @@ def _models(store: ModelStore) -> Iterator[Listed]:
     factory = parse_manifest(read_file(starter_bundle(), MANIFEST))
     yield Listed(None, "factory", factory.name, factory.version)
     standings: dict[str | None, Standing] = dict.fromkeys(sorted(store.versions.there()), "kept")
+    standings |= dict.fromkeys(state.unfit, "unfit")
     standings |= dict.fromkeys(state.quarantine, "quarantined")
     standings |= {state.previous: "previous", state.current: "pending" if state.pending else "current"}
     for sha, standing in standings.items():
         if sha is not None:
-            why = state.quarantine.get(sha, "")
+            why = state.why(sha)
             if (record := store.versions.record(sha)) is None:
                 yield Listed(sha, standing, why=why)
                 continue
@@ -102,6 +105,8 @@ def print_listing(listing: Listing, console: Console) -> None:
     console.print(table)
     if listing.pending is not None:
         console.print(f"pending: loaded {listing.attempts} times, not committed yet", markup=False)
+    for sha, why in listing.unfit.items():
+        console.print(f"unfit {sha[:_SHORT]}: {why}", markup=False)
     for sha, why in listing.quarantine.items():
         console.print(f"quarantined {sha[:_SHORT]}: {why}", markup=False)
     if listing.unused:

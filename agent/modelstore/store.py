@@ -20,13 +20,14 @@ from agent.modelstore.state import (
     failed,
     installed,
     left,
+    moved,
     pardoned,
     present,
     released,
     rolled_back,
 )
 from agent.modelstore.trial import FOLDER as TRIALS
-from agent.modelstore.trial import Trials
+from agent.modelstore.trial import Trials, runtime
 from agent.modelstore.versions import FOLDER as VERSIONS
 from agent.modelstore.versions import Versions
 from agent.wholefile import write_whole
@@ -63,8 +64,8 @@ class ModelStore:
         except FileNotFoundError:
             return StoreState()
         except PermissionError as error:
-            fix = "run it as the agent's user"
-            raise NotPermitted(f"can't read {self.folder}", seen=error.strerror, fix=fix) from None
+            fix = "run this as the agent's user, who must be its owner (chown -R)"
+            raise NotPermitted(f"can't read {self.folder / STATE}", seen=error.strerror, fix=fix) from None
         except OSError as error:
             return self._mended(error.strerror or str(error))
         try:
@@ -75,6 +76,13 @@ class ModelStore:
         if lost := state.kept - there:
             log.error("model store: %s is not there any more", ", ".join(sha[:12] for sha in sorted(lost)))
         return present(state, there)
+
+    @property
+    def on_trial(self) -> bool:
+        """Whether the model that is to run has yet to show that it works on this runtime."""
+        with contextlib.suppress(NotPermitted):
+            return self.read().on_trial(runtime())
+        return False
 
     def bundle(self) -> Path | None:
         """Return the bundle that is to run, None for the factory's. Raises NotPermitted."""
@@ -89,38 +97,52 @@ class ModelStore:
         return self._path(rolled_back(self.read()))
 
     def begin(self) -> Path | None:
-        """Count an attempt of a pending model, before it is loaded; return what is to be loaded, as `bundle` does.
+        """Count an attempt of a model that is on trial, before it is loaded; return what is to be loaded, as `bundle`.
 
-        A model that was never committed in three attempts makes way for the one before it. Where nothing can be
-        written, a pending model does not run: nobody would know how often it was tried. Raises NotPermitted.
+        One that never got to work on this runtime in three attempts makes way for the one before it. Where nothing
+        can be written, a pending model does not run: nobody would know how often it was tried. Raises NotPermitted.
         """
-        state = self.read()
-        if not state.pending:
+        state, now = self.read(), runtime()
+        if begun(state, now) == state:
             return self._path(state)
         try:
-            after = self._change(begun)
+            after = self._change(lambda before: begun(before, now))
         except (CannotCreate, IOFault, TryAgain) as fault:
+            if not state.pending:
+                log.error("attempts are not counted: %s", fault)
+                return self._path(moved(state, now))
             log.error("the model that was installed last is not tried: %s", fault)
             return self._path(rolled_back(state))
-        if after.current != state.current and state.current is not None:
-            log.error("model %s: %s", state.current[:12], after.quarantine.get(state.current))
+        if state.current and (why := after.why(state.current)):
+            log.error("model %s: %s", state.current[:12], why)
+        elif after.current != state.current:
+            log.warning("model %s runs again: it did not work on %s", after.current, state.runtime)
         return self._path(after)
 
     def commit(self, sha: str) -> None:
-        """Note that the pending model `sha` works. Raises AgentError."""
-        self._change(lambda state: committed(state, sha))
+        """Note that the model `sha`, which runs, works on this runtime. Raises AgentError."""
+        self._change(lambda state: committed(state, sha, runtime()))
 
     def release(self, sha: str) -> None:
-        """Take back the attempt of the pending model `sha`: the agent ends in order. Raises AgentError."""
+        """Take back an attempt of the model `sha`, which tells nothing of it. Raises AgentError."""
         self._change(lambda state: released(state, sha))
 
     def fail(self, sha: str, why: str) -> None:
-        """Put the model `sha` into quarantine and, if it is the current one, go back. Raises AgentError."""
-        self._change(lambda state: failed(state, sha, why))
+        """Put the model `sha` into quarantine and, if it is the current one, go back. Raises AgentError.
+
+        For one that has worked here it is that of this runtime alone.
+        """
+        self._change(lambda state: failed(moved(state, runtime()), sha, why))
 
     def leave(self, sha: str) -> None:
         """If the model `sha` is the current one, go back; it may be installed again. Raises AgentError."""
         self._change(lambda state: left(state, sha))
+
+    def discard(self, sha: str) -> None:
+        """Remove the files of the model `sha`, which are damaged, unless it runs or may again. Raises AgentError."""
+        with writing(self.folder):
+            if sha not in self.read().kept:
+                self.versions.remove(sha)
 
     def rollback(self, why: str) -> Path | None:
         """Go back to the model before; return it, None for the factory's. Raises AgentError where that runs."""

@@ -9,6 +9,8 @@ import os
 import platform
 import time
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -23,11 +25,11 @@ from agent.wire import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 FOLDER = "trials"
 CHILD = tuple(command_of("agent.modelstore.child"))
-_PACKAGES = ("ai-edge-litert", "tflite-runtime")
+_PACKAGES = ("ai-edge-litert", "tflite-runtime", "tensorrt")
+_BOARD = Path("/proc/device-tree/model")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,14 +61,18 @@ class TrialResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return not self.why
 
 
+@lru_cache(maxsize=1)
 def runtime() -> str:
-    """Return what a trial holds for: the runtime, the processor's kind and this agent, each with its version."""
+    """Return what a trial holds for: the runtimes, the board, the kernel and this agent, each with its version."""
+    found = []
     for package in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            return (
-                f"{package} {importlib.metadata.version(package)}, {platform.machine()}, agent {__version__}"
-            )
-    return f"no runtime, {platform.machine()}, agent {__version__}"
+            found.append(f"{package} {importlib.metadata.version(package)}")
+    board = platform.machine()
+    with contextlib.suppress(OSError):
+        board = _BOARD.read_text(encoding="utf-8", errors="replace").strip(" \n\0") or board
+    kernel = f"{platform.system()} {platform.release()}"
+    return ", ".join((*(found or ["no runtime"]), board, kernel, f"agent {__version__}"))
 
 
 def try_in_child(

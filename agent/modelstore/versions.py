@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from agent.bundle import MANIFEST, load_bundle
+from agent.bundle import MANIFEST, load_bundle, parse_manifest
+from agent.bundle.files import digest_of, read_file
 from agent.bundle.trust import SIGNATURE
-from agent.errors import AgentError
+from agent.errors import AgentError, BadData
 from agent.modelstore.state import Candidate
 from agent.wholefile import sync
 from agent.wire import rfc3339
@@ -97,6 +98,17 @@ class Versions:
         sync(self.folder)
         return place
 
+    def whole(self, sha: str) -> bool:
+        """Tell whether no file of the bundle `sha` is lost or other than it was; so is what can't be looked at."""
+        place = self.path(sha)
+        if not _is_whole(place / MANIFEST, sha):
+            return False
+        try:
+            files = parse_manifest(read_file(place, MANIFEST)).digests
+        except AgentError:
+            return True
+        return all(_is_whole(place / name, digest) for name, digest in files.items())
+
     def remove(self, sha: str) -> None:
         """Remove the bundle `sha`; it is gone as a whole or not at all. Raises OSError."""
         part = self.folder / f"{secrets.token_hex(4)}{PART}"
@@ -123,6 +135,16 @@ def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
     except OSError:
+        return True
+
+
+def _is_whole(file: Path, sha256: str | None) -> bool:
+    """Tell whether a file is there and can be read to its end, as what it was; so is one that can't be looked at."""
+    try:
+        return _is_file(file) and (sha256 is None or digest_of(file) == sha256.lower())
+    except BadData:
+        return False
+    except AgentError:
         return True
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import ssl
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 _MOST_PACKETS = 64
 """So many are read in one step: answers to what was sent may stand behind much else."""
+_PIECE_BYTES = 1 << 16
 
 
 def wait(client: Client | None, waker: Waker, timeout_s: float) -> None:
@@ -48,6 +51,22 @@ def work(client: Client, current: Callable[[], bool]) -> bool:
         if current():
             step()
     return client.socket() is not None
+
+
+def read_out(handle: int, end_s: float) -> None:
+    """Read and drop what still comes on the socket `handle` until the broker closes it, `end_s` at most; close it.
+
+    A broker must close at a DISCONNECT. To close before it did would reset the connection where something is unread,
+    and keep the DISCONNECT from the broker.
+    """
+    with socket.socket(fileno=handle) as sock:
+        sock.setblocking(False)
+        poller = select.poll()
+        poller.register(sock, select.POLLIN)
+        with contextlib.suppress(OSError):
+            while (left_s := end_s - time.monotonic()) > 0 and poller.poll(left_s * 1e3):
+                if not sock.recv(_PIECE_BYTES):
+                    break
 
 
 def _readable(client: Client) -> bool:

@@ -9,6 +9,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from agent.pace import Pace
 from agent.transport import Received
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 _QOS = 1
 _ENDED = 3  # so many connections in a row may end before a subscription is answered
 _REST_S = 300.0
+FLOOD_HZ, FLOOD = 50.0, 500
+"""What comes faster on one topic, after so many at once, is a flood: to read it would hold up what is sent."""
 
 
 class Receiving:
@@ -30,17 +33,21 @@ class Receiving:
 
     With MQTT 5 nothing retained comes with a subscription, unless it is asked for, and what was sent to be retained
     shows it; with 3.1.1 what was retained before comes, and shows it. A broker that ends the connection where others
-    deny is asked again after five minutes: until then the connection is for what is sent.
+    deny is asked again after five minutes: until then the connection is for what is sent. So long is a topic left
+    alone that was `flooded`: a new connection is needed then, for what is on its way on this one stands before
+    all answers.
     """
 
-    def __init__(self, where: str) -> None:
-        self._where = where
+    def __init__(self, where: str, clock: Callable[[], float]) -> None:
+        self._where, self._clock = where, clock
         self._takers: dict[str, Callable[[Received], None]] = {}
         self._kept: frozenset[str] = frozenset()
         self._asked: dict[int, str] = {}
         self._subscribed: set[str] = set()
         self._denied: set[str] = set()
         self._ended, self._again_s = 0, float("-inf")
+        self._paces: dict[str, Pace] = {}
+        self._flooded: dict[str, float] = {}
 
     def listen(self, topic: str, take: Callable[[Received], None], *, kept: bool = False) -> None:
         """Have what comes on `topic` handed to `take`; `kept`: also what is retained. From any thread."""
@@ -66,7 +73,8 @@ class Receiving:
         """Ask the broker for the topics that it was not asked for on this connection; `new`: it is of MQTT 5."""
         if now_s < self._again_s:
             return
-        for topic in self._takers.keys() - self._subscribed:
+        self._flooded = {topic: end_s for topic, end_s in self._flooded.items() if now_s < end_s}
+        for topic in self._takers.keys() - self._subscribed - self._flooded.keys():
             if new:
                 _, mid = client.subscribe(topic, options=_options(kept=topic in self._kept))
             else:
@@ -74,6 +82,25 @@ class Receiving:
             self._subscribed.add(topic)
             if mid is not None:
                 self._asked[mid] = topic
+
+    @property
+    def flooded(self) -> bool:
+        """Whether more comes on this connection than can be read beside what is sent."""
+        return not self._flooded.keys().isdisjoint(self._subscribed)
+
+    def _floods(self, topic: str) -> bool:
+        """Return whether a message on `topic` is one too many; the first of a flood is told."""
+        now_s = self._clock()
+        pace = self._paces.setdefault(topic, Pace(FLOOD_HZ, burst=FLOOD))
+        if topic in self._flooded or not pace.room(now_s):
+            if topic not in self._flooded:
+                self._flooded[topic] = now_s + _REST_S
+                told = f"{topic} is flooded, by more than {FLOOD} messages at once or {FLOOD_HZ:g} a second"
+                fix = "look who sends them at the broker"
+                log.error("broker %s: %s: it is not read for %g s; %s", self._where, told, _REST_S, fix)
+            return True
+        pace.take(1)
+        return False
 
     def _on_subscribe(self, _client: Any, _data: Any, mid: int, codes: Any, _given: Any) -> None:
         topic = self._asked.pop(mid, None)
@@ -94,7 +121,7 @@ class Receiving:
             topic = message.topic
         except UnicodeDecodeError:
             return
-        if (take := self._takers.get(topic)) is not None:
+        if (take := self._takers.get(topic)) is not None and not self._floods(topic):
             given: object = message.properties  # None with 3.1.1
             response, correlation = (
                 getattr(given, "ResponseTopic", None),

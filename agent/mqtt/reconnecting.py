@@ -32,7 +32,7 @@ class Reconnecting:
         )
         self._since_s: float | None = None
         self._confirmed = self._short = 0
-        self._denied = False
+        self._denied = self._careful = False
 
     def stands(self, now_s: float) -> None:
         """Note that a connection was accepted."""
@@ -54,12 +54,22 @@ class Reconnecting:
         if self._since_s is not None:
             stable = self._stable(now_s)
             worthy = not contested and (stable or self._confirmed >= self._options.max_in_flight)
+            self._careful = not stable
             self._short = 0 if stable or self._denied else self._short + 1
             self._since_s = None
             if worthy:
                 self._backoff.reset()
                 return self._options.backoff_first_s * self._rng.uniform(_LEAST, _SPREAD)
         return self._backoff.next_s(at_least_s=self._options.login_retry_s if login_refused else 0.0)
+
+    @property
+    def careful(self) -> bool:
+        """Whether to send one message at a time: the connection before was short, and this one has carried none yet.
+
+        A broker that ends the connection at a message that it denies leaves those behind it unread, and then the
+        reset of the connection discards its answer on the way to us.
+        """
+        return self._careful and not self._confirmed
 
     def looks_shared(self, now_s: float) -> bool:
         """Return whether the connection that is lost now is one more of several short ones in a row."""

@@ -6,6 +6,7 @@ MQTT 5 first, because only its PUBACK tells that a publish was refused; 3.1.1 wh
 from __future__ import annotations
 
 import logging
+import os
 import random
 import time
 from collections import deque
@@ -66,7 +67,7 @@ class MqttTransport:
         self._causes = Causes(options, base)
         self._said_old = False
         self._session, self._connected, self._strays = 0, False, 0
-        self._in_flight, self._receiving = InFlight(), Receiving(options.where)
+        self._in_flight, self._receiving = InFlight(), Receiving(options.where, clock)
         self._reports: deque[Report] = deque()
         self._limits = Limits.of(None, options)
         self._next_try_s = self._deadline_s = clock()
@@ -80,7 +81,8 @@ class MqttTransport:
     @property
     def room(self) -> int:
         """How many more messages may be under way: the broker's window, at most `max_in_flight`."""
-        return max(0, self._limits.window - len(self._in_flight)) if self._connected else 0
+        window = 1 if self._again.careful else self._limits.window
+        return max(0, window - len(self._in_flight)) if self._connected else 0
 
     def send(self, message: Message) -> None:
         """Hand `message` to the broker."""
@@ -137,17 +139,24 @@ class MqttTransport:
         self._reports.clear()
 
     def close(self) -> None:
-        """Say DISCONNECT, so that the broker keeps the will to itself, and close."""
+        """Say DISCONNECT and close."""
+        self._part()
+        self._waker.close()
+
+    def _part(self) -> None:
+        """End the connection with DISCONNECT, so that the broker keeps the will to itself."""
         client = self._client
-        if client is not None and self._connected:
+        sock = client.socket() if client is not None else None
+        if client is not None and sock is not None and self._connected:
             client.on_disconnect = None
+            handle = os.dup(sock.fileno())  # paho closes its own as soon as DISCONNECT is written
             client.disconnect()
             end_s = time.monotonic() + 1.0
             while client.want_write() and client.socket() is not None and time.monotonic() < end_s:
                 self._wait(0.1)
                 client.loop_write()
+            loop.read_out(handle, end_s)
         self._forget_connection()
-        self._waker.close()
 
     # -- the loop --
 
@@ -171,6 +180,9 @@ class MqttTransport:
         stands = loop.work(client, lambda: self._client is client)
         if not stands and self._client is client:
             self._drop("the broker closed the connection")
+        if self._receiving.flooded:
+            self._part()
+            self._next_try_s = self._clock()
 
     def _connect(self) -> None:
         """Begin a connection; blocks for name lookup, TCP and TLS, the last two within `connect_timeout_s`."""

@@ -6,15 +6,16 @@ import logging
 import random
 import threading
 import time
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent.backoff import Backoff
 from agent.heartbeat import DISK_S, Beat
 from agent.publisher.asking import Asking
+from agent.publisher.farewell import say_farewell
 from agent.publisher.notes import Notes
 from agent.publisher.retained import Retained
 from agent.publisher.rows import Rows
+from agent.publisher.state import PublisherState
 from agent.transport import Message, Outcome
 
 if TYPE_CHECKING:
@@ -26,37 +27,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _POLL_S = 1.0
-_FAREWELL_S = 1.0
 BEHIND = 64
 """So many begins and ends of this epoch waiting at a connect are a backlog: it drains as one, behind a new epoch."""
 BACKLOG_HZ = 1000.0
 """What the backlog may be sent with, to leave broker and processor room for what is new."""
-
-
-@dataclass(frozen=True, slots=True)
-class PublisherState:
-    """How the sending stands. `alive`: its thread runs; whether it hangs, `Publisher.beat` tells.
-
-    `delivered` to `lost` count answers as in `Answers`; `strays` answers to nothing that was sent; `faults` faults
-    of this program; `connections` those that were made; `notes_dropped` answers to commands that did not arrive.
-    """
-
-    alive: bool
-    connected: bool
-    connections: int
-    protocol: str
-    in_flight: int
-    delivered: int
-    rejected: int
-    denied: int
-    busy: int
-    refused: int
-    lost: int
-    strays: int
-    faults: int
-    denied_topics: tuple[str, ...]
-    last_error: str
-    notes_dropped: int = 0
 
 
 class Publisher:
@@ -279,17 +253,7 @@ class Publisher:
             self._asking.answer(asked)
 
     def _say_farewell(self) -> None:
-        """Tell that this device goes, and settle what is still answered meanwhile."""
-        if self._presence is not None and self._transport.link.connected:
-            farewell = Message("farewell", self._presence.topic, self._presence.will, retain=True)
-            end_s = time.monotonic() + _FAREWELL_S
-            sent = told = False
-            while not told and self._transport.link.connected and (left_s := end_s - time.monotonic()) > 0:
-                if not sent and self._transport.room:
-                    self._transport.send(farewell)
-                    sent = True
-                for report in self._transport.poll(left_s):
-                    if report.key == farewell.key:
-                        told, report = True, replace(report, key=farewell.topic)
-                    self._settle(report)
+        """Tell that this device goes, and close."""
+        if self._presence is not None:
+            say_farewell(self._transport, self._presence, self._settle)
         self._transport.close()

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import sys
 
-from tests.bench import accuracy, device_writes, drain, idle_decode, latency, outbox_ram, soak, stop, swarm
+from tests.bench import (
+    accuracy,
+    device_writes,
+    drain,
+    flood,
+    idle_decode,
+    latency,
+    outbox_ram,
+    soak,
+    stop,
+    swarm,
+)
 
 NAMES = {
     "accuracy": accuracy,
     "device_writes": device_writes,
     "drain": drain,
+    "flood": flood,
     "latency": latency,
     "idle_decode": idle_decode,
     "outbox_ram": outbox_ram,

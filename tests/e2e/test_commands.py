@@ -17,10 +17,11 @@ from agent.cli import cli
 from agent.commands.asking import Request
 from agent.errors import NotPermitted, ServiceAway, TryAgain
 from agent.mqtt.options import MqttOptions
+from agent.mqtt.receiving import FLOOD
 from agent.transport import Received
 from tests.e2e.brokers import FakeBroker, Subscriber, amqtt, free_port, mosquitto, packet_length, wait_for
 from tests.e2e.commanded import Device
-from tests.e2e.sender import TOPICS, Sender
+from tests.e2e.sender import TOPICS, Sender, ids
 from tests.patience import HANGS_S
 
 if TYPE_CHECKING:
@@ -190,20 +191,31 @@ def test_ten_megabytes_do_no_harm(broker: Process, tmp_path: Path, protocol: str
         client.loop_stop()
 
 
-def test_a_flood_leaves_the_events_alone(broker: Process, tmp_path: Path) -> None:
-    """Thousands of commands are rejected and counted while every event arrives."""
-    with Subscriber(broker.port, "edge/dev1/events/#") as events, Device(tmp_path, broker.port) as device:
+@pytest.mark.parametrize("qos", [0, 1])
+def test_a_flood_leaves_the_events_alone(broker: Process, tmp_path: Path, qos: int) -> None:
+    """The topic is left alone after so many, on a new connection; every event arrives, and no farewell is told."""
+    with (
+        Subscriber(broker.port, "edge/dev1/events/#") as events,
+        Subscriber(broker.port, TOPICS.status) as statuses,
+        Device(tmp_path, broker.port) as device,
+    ):
         client = publisher(broker.port)
         sent = device.sender.put(200)
-        counts = device.commands.counts
-        for so_far in range(0, 2000, 500):  # mosquitto drops what is beyond 1,000 that wait
-            for _ in range(500):
-                client.publish(TOPICS.command, b"{}", qos=1)
-            wait_for(lambda n=so_far: counts().get("received", 0) >= n + 500, HANGS_S, "the flood to come")
-        wait_for(lambda: sum(v for k, v in counts().items() if k != "received") >= 2000, HANGS_S, "its end")
+        state = lambda: device.sender.publisher.state  # noqa: E731
+        flood = threading.Thread(
+            target=lambda: [client.publish(TOPICS.command, b"{}", qos) for _ in range(20_000)]
+        )
+        flood.start()
+        wait_for(lambda: state().connections == 2 and state().connected, HANGS_S, "a new connection")
+        sent += device.sender.put(200)
+        flood.join(HANGS_S)
+        assert device.sender.outbox.flush(HANGS_S)
         assert device.sender.publisher.drain(HANGS_S)
-        wait_for(lambda: len(events.messages) >= len(sent), HANGS_S, "all events")
-        assert not counts().get("accepted")
+        wait_for(lambda: set(ids(events.payloads("events"))) >= set(sent), HANGS_S, "all events")
+        assert state().connections == 2
+        assert FLOOD <= device.commands.counts()["received"] < 20_000
+        assert not device.commands.counts().get("accepted")
+        assert not any(b"offline" in payload for payload in statuses.payloads("status"))
         client.disconnect()
         client.loop_stop()
 

@@ -128,6 +128,28 @@ def test_what_can_not_be_packed(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("gone", "left"), [("tomli-", "none of it"), ("numpy-1.26.4-cp310", "has numpy-1.26.4-cp")]
+)
+def test_a_wheel_that_is_missing_offline_is_named(tmp_path: Path, gone: str, left: str) -> None:
+    """Which, for which Python and machine, what is there of it, and the command that gets it."""
+    own = make_house(tmp_path / "wheels")
+    for wheel in own.parent.glob(f"{gone}*"):
+        wheel.unlink()
+    done = fleet(
+        "pack", own, "--offline", own.parent, "--out", tmp_path / "out", "--python", "3.10", check=False
+    )
+    line = done.stderr.splitlines()[-1]
+    name = gone.partition("-")[0]
+    assert done.returncode == 65
+    assert f"no wheel of {name}" in line
+    assert "for Python 3.10 on aarch64" in line
+    assert f"{own.parent} has" in line
+    assert left in line
+    assert f"pip download '{name}" in line
+    assert "--python-version 3.10 --platform manylinux2014_aarch64" in line
+
+
 def test_a_source_that_is_none(tmp_path: Path) -> None:
     """A folder that is no checkout is code 66, the wheel of something else 65."""
     assert fleet("pack", tmp_path, "--out", tmp_path / "out", check=False).returncode == 66

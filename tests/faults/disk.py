@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import shutil
+import signal
 import subprocess
 import time
 from dataclasses import dataclass
@@ -73,14 +74,14 @@ def read_only(folder: Path) -> DiskResult:
         with made.storm(hz=300, drain_s=1) as storm:
             wait_for(storm.committed, _BACK_S, "the first commit")
             rss_kib, seen = storm.rss_kib(), len(storm.said)
-            trigger.write_text("1")
+            with _standing_still(storm):
+                trigger.write_text("1")
             _wait_refused(storm, seen)
             time.sleep(_HOLD_S)
             grown_kib = storm.rss_kib() - rss_kib
             storm.finish(_BACK_S)
         _call("umount", disk)
-        subprocess.run(["e2fsck", "-fp", folder / "image"], capture_output=True, check=False)
-        _call("mount", "-o", "loop", folder / "image", disk)
+        _call("mount", "-o", "loop", _repaired(folder / "image"), disk)
         drained = made.drain()
         return _result("read-only", made, storm, drained=drained, grown_kib=grown_kib)
 
@@ -201,6 +202,40 @@ def ext4(folder: Path, *, mib: int = 64) -> Iterator[tuple[Path, Path]]:
         yield disk, Path(f"/sys/fs/ext4/{name}/trigger_fs_error")
     finally:
         _call("umount", disk)
+
+
+@contextlib.contextmanager
+def _standing_still(storm: Storm) -> Iterator[None]:
+    """Stop all threads of `storm` for the block, each behind its system call.
+
+    An fsync that is under way while ext4 gives up its journal may return 0 though its transaction is lost
+    (jbd2_complete_transaction does not look how one that is over has ended).
+    """
+    tasks = Path(f"/proc/{storm.process.pid}/task")
+    os.kill(storm.process.pid, signal.SIGSTOP)
+    try:
+        wait_for(
+            lambda: all(
+                (task / "stat").read_text().rpartition(")")[2].split()[0] == "T" for task in tasks.iterdir()
+            ),
+            _BACK_S,
+            "all threads to stop",
+        )
+        yield
+    finally:
+        os.kill(storm.process.pid, signal.SIGCONT)
+
+
+def _repaired(image: Path) -> Path:
+    """Return a repaired copy of an ext4.
+
+    A container that came up meanwhile holds copies of all mounts: a mount of `image` itself would then be of the file
+    system that is still in memory, with its error.
+    """
+    copy = image.with_name("repaired")
+    shutil.copyfile(image, copy)
+    subprocess.run(["e2fsck", "-fp", copy], capture_output=True, check=False)
+    return copy
 
 
 def _call(*command: object) -> None:

@@ -8,7 +8,7 @@ from agent.metrics import CameraSample, EngineSample, ProcessSample, Snapshot
 from agent.outbox.ledger import Lane
 from agent.outbox.outbox import OutboxState
 from agent.outbox.stored import Account
-from agent.publisher.publisher import PublisherState
+from agent.publisher.state import PublisherState
 from agent.recent import Percentiles
 from agent.throttle import Budget
 

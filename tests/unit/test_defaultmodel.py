@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +12,15 @@ import pytest
 
 from agent.bundle import load_bundle
 from agent.defaultmodel import DefaultModel, model_health
-from agent.errors import BadConfig, BadData, InputMissing, IOFault, ServiceAway, TryAgain
+from agent.errors import (
+    BadConfig,
+    BadData,
+    InputMissing,
+    IOFault,
+    NotPermitted,
+    ServiceAway,
+    TryAgain,
+)
 from agent.modelstore import ModelStore
 from agent.modelstore.install import Options, install
 from agent.modelstore.trial import TrialResult
@@ -20,7 +30,6 @@ from tests.broken_models import make_bundle, sha_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -105,12 +114,99 @@ def test_a_pending_model_that_can_t_be_loaded_makes_way(
 
 
 def test_a_committed_model_that_is_damaged_makes_way_for_the_factory_s(
-    store: ModelStore, add: Callable[..., str]
+    store: ModelStore, add: Callable[..., str], tmp_path: Path
 ) -> None:
-    """Both that are there are damaged: something runs all the same."""
+    """Both that are there are damaged: something runs all the same, and they may be installed again."""
     one, two = add(), add()
-    assert DefaultModel(store).open(Load(**{one: BadData("torn"), two: BadData("torn")})) == FACTORY
-    assert set(store.read().quarantine) == {one, two}
+    for sha in (one, two):
+        file = store.versions.path(sha) / "fp32.tflite"
+        raw = bytearray(file.read_bytes())
+        raw[100] ^= 1
+        file.write_bytes(raw)
+    model = DefaultModel(store)
+    assert model.open(lambda path: load_bundle(path).path.name) == FACTORY
+    assert "wrong sha256" in model.given_up
+    assert store.versions.there() == frozenset()
+    again = install(store, str(tmp_path / "v2"), Options())
+    assert (again.sha, again.changed) == (two, True)
+    assert DefaultModel(store).open(Load()) == two
+
+
+def test_a_committed_model_that_can_t_be_loaded_is_unfit_for_the_runtime(
+    store: ModelStore, add: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files are whole and it has worked: on another runtime it runs again, by itself."""
+    sha = add()
+    assert DefaultModel(store).open(Load(**{sha: BadData("odd")})) == FACTORY
+    state = store.read()
+    assert (state.quarantine, state.unfit) == ({}, {sha: "odd"})
+    later = DefaultModel(store)
+    assert later.open(Load()) == FACTORY
+    assert later.given_up == f"{sha[:12]} does not run: odd", "it is told as long as that lasts"
+    for place in ("store", "trial", "install"):
+        monkeypatch.setattr(f"agent.modelstore.{place}.runtime", lambda: "another")
+    monkeypatch.setattr("agent.defaultmodel.runtime", lambda: "another")
+    assert DefaultModel(store).open(Load()) == sha
+
+
+def test_a_committed_model_that_ends_the_process_on_a_new_runtime_gets_three_starts(
+    store: ModelStore, add: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent was upgraded: the fourth start runs the one before, which is tried as well, then the factory's."""
+    one, two = add(), add()
+    monkeypatch.setattr("agent.modelstore.store.runtime", lambda: "newer")
+    monkeypatch.setattr("agent.defaultmodel.runtime", lambda: "newer")
+    seen = [DefaultModel(store).open(Load()) for _ in range(7)]
+    assert seen == [two] * 3 + [one] * 3 + [FACTORY]
+    assert store.read().quarantine == {}
+
+
+def test_a_committed_model_is_proven_on_a_new_runtime(
+    store: ModelStore, add: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it has worked no start counts; an orderly end and a setting that is wrong count none either."""
+    sha = add()
+    monkeypatch.setattr("agent.modelstore.store.runtime", lambda: "newer")
+    monkeypatch.setattr("agent.defaultmodel.runtime", lambda: "newer")
+    for _ in range(5):
+        model = DefaultModel(store)
+        model.open(Load())
+        model.leave()
+        with pytest.raises(BadConfig):
+            DefaultModel(store).open(Load(**{sha: BadConfig("no such label")}))
+    model = DefaultModel(store)
+    assert model.open(Load()) == sha
+    seen = [model.running.on_trial]
+    model.commit()
+    assert [*seen, model.running.on_trial] == [True, False]
+    assert not store.on_trial
+    for _ in range(5):
+        assert DefaultModel(store).open(Load()) == sha
+
+
+def test_a_store_that_can_t_be_read_lets_the_factory_s_run(
+    store: ModelStore, add: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is wrong and what mends it is told; nothing is changed, nor does what runs meanwhile."""
+    sha = add()
+    real = Path.read_bytes
+
+    def read_bytes(path: Path) -> bytes:
+        if path.name == "store.json":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", read_bytes)
+        model = DefaultModel(store)
+        assert model.open(Load()) == FACTORY
+        assert not store.on_trial
+        assert "store.json: Permission denied; run this as the agent's user" in model.given_up
+        assert model.wanted() == model.running.sha
+        with pytest.raises(NotPermitted):
+            model.follow(Load())
+    model.follow(Load())
+    assert (model.running.sha, model.given_up) == (sha, "")
 
 
 @pytest.mark.parametrize("fault", [BadConfig("no such label"), ServiceAway("busy"), IOFault("disk")])
@@ -146,7 +242,8 @@ def test_settings_that_fit_only_the_model_before_a_damaged_one(
     damaged, new = add(), add(commit=False)
     model = DefaultModel(store)
     assert model.open(Load(**{damaged: BadData("torn"), new: BadConfig("no such label")})) == FACTORY
-    assert set(store.read().quarantine) == {damaged, new}
+    state = store.read()
+    assert (set(state.quarantine), set(state.unfit)) == ({new}, {damaged})
     assert model.running.state == "factory"
 
 
@@ -194,12 +291,29 @@ def test_following_loads_only_what_does_not_run(store: ModelStore, add: Callable
 
 
 def test_who_has_no_time_is_asked_again(store: ModelStore, add: Callable[..., str]) -> None:
-    """Try again later is no verdict on a model."""
-    add()
-    bad = add(commit=False)
+    """Try again later is no verdict on a model: the one before runs meanwhile, and no start is counted."""
+    good, busy = add(), add(commit=False)
+    for _ in range(5):
+        model = DefaultModel(store)
+        assert model.open(Load(**{busy: TryAgain("busy")})) == good
+        assert (model.running.state, model.given_up) == ("committed", f"{busy[:12]} has to wait: busy")
+        assert model.wanted() == busy
+        with pytest.raises(TryAgain):
+            model.follow(Load(**{busy: TryAgain("busy")}))
+    state = store.read()
+    assert (state.current, state.pending, state.attempts) == (busy, True, 0)
+    model.follow(Load())
+    assert (model.running.sha, model.given_up) == (busy, "")
     with pytest.raises(TryAgain):
-        DefaultModel(store).open(Load(**{bad: TryAgain("busy")}))
-    assert store.read().current == bad
+        DefaultModel(store).open(Load(**{busy: TryAgain("busy"), good: TryAgain("busy")}))
+
+
+def test_a_damaged_model_before_one_that_has_to_wait(store: ModelStore, add: Callable[..., str]) -> None:
+    """The factory's runs, and what waits is not loaded in between."""
+    damaged, busy = add(), add(commit=False)
+    load = Load(**{busy: TryAgain("busy"), damaged: BadData("torn")})
+    assert DefaultModel(store).open(load) == FACTORY
+    assert load.seen == [busy, damaged, FACTORY]
 
 
 def test_a_store_that_can_t_be_written_still_lets_something_run(

@@ -13,7 +13,7 @@ from agent.camerahealth import TRUSTED, CameraHealth, CameraState
 from agent.health import Verdict, judge
 from agent.heartbeat import CALL_S, Beat, Heartbeat
 from agent.outbox.outbox import OutboxState
-from agent.publisher.publisher import PublisherState
+from agent.publisher.state import PublisherState
 from agent.status import EngineStatus
 
 WELL = CameraHealth("ok", 0.0)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.config import CameraConfig, Config, Sampling
-from agent.errors import BadConfig, UsageError
+from agent.errors import AgentError, BadConfig, UsageError
 from agent.operations import LOCAL, NAMES, REMOTE, Operations, Powers
 from agent.overrides import settings_of
 
@@ -114,6 +116,68 @@ def test_what_makes_no_sense_is_refused(name: str, args: dict[str, object], kind
     assert len(str(told.value)) < 500
     assert agent.did == []
     assert agent.camera == YARD
+
+
+ANY = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(-(10**400), 10**400)
+    | st.floats()
+    | st.text(max_size=40)
+)
+KEYS = st.sampled_from(["camera", "mode", "hz", "every_n", "min_hz", "threshold", "url", "sha256", "version"])
+
+
+@given(
+    name=st.sampled_from(sorted(NAMES)) | st.text(max_size=80),
+    args=st.dictionaries(
+        KEYS | st.text(max_size=80), ANY | st.lists(ANY, max_size=3) | st.just("yard") | st.just("x" * 70_000)
+    ),
+)
+def test_whatever_it_is_given_it_says_one_short_line_or_does_it(name: str, args: dict[str, object]) -> None:
+    """Nothing but a fault that a user can mend is raised, in a line that a terminal can show."""
+    agent = Agent()
+    try:
+        operations(agent).do(name, args, agent.did.append)
+    except AgentError as told:
+        line = str(told)
+        assert len(line) < 500
+        line.encode()
+        assert agent.did == []
+        assert agent.camera == YARD
+
+
+@pytest.mark.parametrize(
+    ("op", "args", "line"),
+    [
+        ("sampling.set", {"camera": "yard", "hz": "abc"}, "sampling.set: hz: 'abc'; give a number"),
+        (
+            "sampling.set",
+            {"camera": "yard", "mode": "often"},
+            "sampling.set: mode: 'often'; give one of interval, motion, uniform",
+        ),
+        ("sampling.set", {"hz": 1}, "sampling.set: camera: nothing; give text"),
+        ("status", {"more": 1}, "status: unknown argument: 'more'; it takes none"),
+        (
+            "camera.enable",
+            {"camera": "yard", "x" * 70_000: 1},
+            f"camera.enable: unknown argument: '{'x' * 63}...; there is camera",
+        ),
+        (
+            "model.install",
+            {"url": "https://x", "sha256": "a", "version": 10**9999},
+            "model.install: version: a number of thousands of digits; give a whole number or null",
+        ),
+    ],
+)
+def test_what_is_wrong_is_told_with_what_was_seen_and_what_to_give(
+    op: str, args: dict[str, object], line: str
+) -> None:
+    """One line: which argument of which operation, the value, and what it takes."""
+    with pytest.raises(UsageError) as told:
+        do(Agent(), op, **args)
+    assert str(told.value) == line
 
 
 def test_without_a_store_it_says_why() -> None:

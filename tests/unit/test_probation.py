@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.probation import Probation, Ruling, Signs, Terms
 from agent.recent import Percentiles, Recent, percentiles
+
+
+class Tried(NamedTuple):
+    """Figures of a trial."""
+
+    p95_ms: float
+    limit_ms: float
+
 
 TERMS = Terms(frames=300, time_s=120.0, limit_ms=100.0)
 WAIT, COMMIT = Ruling("wait"), Ruling("commit")
@@ -34,11 +44,33 @@ def test_numbers_that_are_none_end_it_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("at_s", "count", "verdict"), [(9.0, 100, "wait"), (10.0, 100, "back"), (10.0, 2, "wait")]
+    ("at_s", "count", "verdict"), [(9.0, 100, "wait"), (10.0, 100, "slow"), (10.0, 2, "wait")]
 )
 def test_too_slow_is_who_is_so_for_ten_seconds(at_s: float, count: int, verdict: str) -> None:
     """The first seconds are those of a cold cache, and two frames say nothing."""
     assert Probation(TERMS, 0.0).step(signs(50, 101.0, count=count), at_s).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("trial", "work_p95_ms", "verdict"),
+    [
+        (Tried(30.0, 100.0), 101.0, "wait"),  # a starved device: its trial takes longer as well
+        (Tried(30.0, 100.0), 121.0, "back"),  # it takes more than that, with what it sees at work
+        (Tried(90.0, 80.0), 101.0, "wait"),  # the others would be as slow as its first trial allows
+        (Tried(110.0, 80.0), 115.0, "back"),  # the others are not
+        (None, 1e6, "wait"),
+    ],
+)
+def test_a_slow_model_goes_back_and_a_slow_device_is_no_fault(
+    trial: Tried | None, work_p95_ms: float, verdict: str
+) -> None:
+    """What is compared is of one moment: a trial beside the other models, and the work meanwhile."""
+    probation = Probation(TERMS, 0.0)
+    assert probation.step(signs(50, 101.0), 20.0).verdict == "slow"
+    work = Percentiles(100, work_p95_ms / 2e3, work_p95_ms / 1e3)
+    assert probation.compare(work, trial, 30.0).verdict == verdict
+    assert probation.step(signs(50, 1e5), 60.0) == WAIT, "no trial a second"
+    assert probation.step(signs(50, 1e5), 90.0).verdict == "slow"
 
 
 def test_without_figures_of_a_trial_nothing_is_too_slow() -> None:

@@ -95,26 +95,11 @@ def test_a_clip_that_is_down_is_inferred_all_the_same(
     assert numbers.inferred + numbers.replaced == 30
 
 
-def test_a_camera_that_is_back_is_told_as_loud_as_it_was_told_lost(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Without -v too."""
-    with watching(tmp_path, gate=AWAY) as (watch, _):
-        camera = watch.cameras[0]
-        for now in (CameraHealth("down", 1.0, "gone"), CameraHealth("ok", 9.0)):
-            camera._tell(CameraHealth("ok" if now.state == "down" else "down", 0.0), now)
-    told = [r.message for r in caplog.records if r.name == "agent.camera" and r.levelno >= logging.WARNING]
-    assert told == [
-        "camera gate: down (gone): its pictures are not used",
-        "camera gate: ok, after 9 s down",
-    ]
-
-
 def test_a_camera_that_is_away_is_down_and_said_so_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """However often it is ticked; and time may stand still."""
-    caplog.set_level(logging.INFO, "agent.camera")
+    caplog.set_level(logging.INFO, "agent.standing")
     with watching(tmp_path, gate=AWAY) as (watch, _):
         began_s = time.monotonic()
         while watch.health()["gate"].state != "down":
@@ -129,7 +114,7 @@ def test_a_camera_that_is_away_is_down_and_said_so_once(
     lines = [
         record.message
         for record in caplog.records
-        if record.name == "agent.camera" and "down" in record.message
+        if record.name == "agent.standing" and "down" in record.message
     ]
     assert lines == ["camera gate: down (connection refused): its pictures are not used"]
 

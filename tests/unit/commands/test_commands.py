@@ -217,6 +217,16 @@ def test_rejected_ones_are_told_why(lab: Lab) -> None:
     assert lab.publisher.notes[1][2] == b"k"
 
 
+def test_an_older_offer_is_no_update(lab: Lab) -> None:
+    """Home Assistant would call it newer: the latest version is the one at work, unless another model is offered."""
+    wait_for(lambda: TOPICS.model in lab.publisher.retained, HANGS_S, "the model at work")
+    for name, version in (("good", 2), ("good", 3), ("good", 4), ("other", 1)):
+        offer = json.dumps({**OFFER, "name": name, "version": version}).encode()
+        lab.publisher.takers[TOPICS.model_available](Received(TOPICS.model_available, offer, retained=True))
+    told = [m["latest_version"] for m in lab.publisher.retained[TOPICS.model]]
+    assert told == ["good 3", "good 4", "other 1"]
+
+
 def test_the_offered_model_is_installed_on_request(lab: Lab) -> None:
     """Home Assistant's fixed text makes a command of the retained offer; the model topic tells how far it is."""
     wait_for(lambda: TOPICS.model in lab.publisher.retained, HANGS_S, "the model at work")

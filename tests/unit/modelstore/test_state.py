@@ -18,6 +18,7 @@ from agent.modelstore.state import (
     failed,
     installed,
     left,
+    moved,
     pardoned,
     present,
     released,
@@ -31,19 +32,31 @@ A, B, C = "a" * 64, "b" * 64, "c" * 64
 NEW = Candidate(C, "", "street", 3)
 LAST = MOST_ATTEMPTS
 
+HERE, THERE = "this runtime", "another one"
+BOTH = {A: HERE, B: HERE}
+
 STATES = {
     "factory": StoreState(),
     "first pending": StoreState(current=A, pending=True),
-    "first at its last attempt": StoreState(current=A, pending=True, attempts=LAST),
-    "first committed": StoreState(current=A),
-    "second pending": StoreState(current=B, previous=A, pending=True, attempts=1),
-    "second at its last attempt": StoreState(current=B, previous=A, pending=True, attempts=LAST),
-    "second committed": StoreState(current=B, previous=A),
+    "first at its last attempt": StoreState(current=A, pending=True, attempts=LAST, runtime=HERE),
+    "first committed": StoreState(current=A, runtime=HERE, proven=BOTH),
+    "first at its last attempt elsewhere": StoreState(current=A, attempts=LAST, runtime=HERE),
+    "second pending": StoreState(
+        current=B, previous=A, pending=True, attempts=1, runtime=HERE, proven={A: HERE}
+    ),
+    "second at its last attempt": StoreState(
+        current=B, previous=A, pending=True, attempts=LAST, runtime=HERE, proven={A: HERE}
+    ),
+    "second committed": StoreState(current=B, previous=A, runtime=HERE, proven=BOTH),
+    "second elsewhere": StoreState(current=B, previous=A, attempts=1, runtime=HERE, proven={B: THERE}),
+    "second at its last attempt elsewhere": StoreState(
+        current=B, previous=A, attempts=LAST, runtime=HERE, proven={A: THERE, B: THERE}
+    ),
 }
 EVENTS: dict[str, Callable[[StoreState], StoreState]] = {
     "install": lambda state: installed(state, NEW),
-    "begin": begun,
-    "commit": lambda state: committed(state, state.current or A),
+    "begin": lambda state: begun(state, HERE),
+    "commit": lambda state: committed(state, state.current or A, HERE),
     "release": lambda state: released(state, state.current or A),
     "fail": lambda state: failed(state, state.current or A, "bad"),
     "leave": lambda state: left(state, state.current or A),
@@ -100,6 +113,27 @@ EXPECTED: dict[tuple[str, str], tuple[str | None, str | None, bool, int] | type[
     ("second committed", "fail"): (A, None, False, 0),
     ("second committed", "leave"): (A, None, False, 0),
     ("second committed", "roll back"): (A, None, False, 0),
+    ("first at its last attempt elsewhere", "install"): (C, A, True, 0),
+    ("first at its last attempt elsewhere", "begin"): (None, None, False, 0),
+    ("first at its last attempt elsewhere", "commit"): (A, None, False, 0),
+    ("first at its last attempt elsewhere", "release"): (A, None, False, LAST - 1),
+    ("first at its last attempt elsewhere", "fail"): (None, None, False, 0),
+    ("first at its last attempt elsewhere", "leave"): (None, None, False, 0),
+    ("first at its last attempt elsewhere", "roll back"): (None, None, False, 0),
+    ("second elsewhere", "install"): (C, B, True, 0),
+    ("second elsewhere", "begin"): (B, A, False, 2),
+    ("second elsewhere", "commit"): (B, A, False, 0),
+    ("second elsewhere", "release"): (B, A, False, 0),
+    ("second elsewhere", "fail"): (A, None, False, 0),
+    ("second elsewhere", "leave"): (A, None, False, 0),
+    ("second elsewhere", "roll back"): (A, None, False, 0),
+    ("second at its last attempt elsewhere", "install"): (C, B, True, 0),
+    ("second at its last attempt elsewhere", "begin"): (A, None, False, 1),
+    ("second at its last attempt elsewhere", "commit"): (B, A, False, 0),
+    ("second at its last attempt elsewhere", "release"): (B, A, False, LAST - 1),
+    ("second at its last attempt elsewhere", "fail"): (A, None, False, 0),
+    ("second at its last attempt elsewhere", "leave"): (A, None, False, 0),
+    ("second at its last attempt elsewhere", "roll back"): (A, None, False, 0),
 }
 
 
@@ -133,7 +167,7 @@ def test_what_fails_is_in_quarantine_until_it_is_pardoned() -> None:
     """By hand, at work, and after too many starts; a pardoned one may come in again."""
     for state in (
         failed(StoreState(current=C), C, "bad"),
-        begun(StoreState(current=C, pending=True, attempts=LAST)),
+        begun(StoreState(current=C, pending=True, attempts=LAST, runtime=HERE), HERE),
     ):
         with pytest.raises(BadData, match="quarantine"):
             admit(state, NEW)
@@ -155,8 +189,43 @@ def test_one_that_failed_is_no_way_back() -> None:
 
 def test_an_old_report_of_another_model_changes_nothing() -> None:
     """A commit or an end that was meant for a model that has gone meanwhile."""
-    for event in (committed, released):
-        assert event(STATES["second pending"], A) == STATES["second pending"]
+    state = STATES["second pending"]
+    assert committed(state, A, HERE) == released(state, A) == state
+
+
+def test_a_runtime_s_fault_is_not_the_model_s() -> None:
+    """Neither of two that worked does on a new runtime: the factory's runs there, and back on the old one both do."""
+    both = STATES["second committed"]
+    state = begun(both, THERE)
+    assert (state.current, state.attempts) == (B, 1)
+    for _ in range(2 * LAST):
+        state = begun(state, THERE)
+    assert (state.current, state.quarantine, set(state.unfit)) == (None, {}, {A, B})
+    assert state.kept == {A, B}, "they may run again"
+    with pytest.raises(BadData, match="quarantine on this runtime"):
+        admit(state, Candidate(B, "", "street", 3))
+    admit(pardoned(state, B), Candidate(B, "", "street", 3))
+    back = begun(state, HERE)
+    assert (back.current, back.previous, back.unfit, back.shelved) == (B, A, {}, None)
+    admit(back, Candidate(A, "", "street", 3))
+
+
+def test_attempts_on_another_runtime_do_not_count() -> None:
+    """Two power cuts there, then another kernel: it has three starts again; where it worked before it needs none."""
+    state = begun(begun(STATES["second committed"], THERE), THERE)
+    assert state.attempts == 2
+    assert begun(state, "a third one").attempts == 1
+    assert begun(state, HERE) == STATES["second committed"]
+    proven = committed(state, B, THERE)
+    assert begun(proven, THERE) == proven
+
+
+def test_what_was_chosen_since_is_not_undone_by_another_runtime() -> None:
+    """A model installed, or gone back from, while others were unfit."""
+    unfit = failed(STATES["second committed"], B, "crash")
+    assert moved(installed(unfit, NEW), THERE).current == C
+    assert moved(rolled_back(unfit), THERE).current is None
+    assert moved(present(unfit, {A}), THERE).current == A
 
 
 def test_the_ratchet_holds_per_key_and_name() -> None:

@@ -98,3 +98,18 @@ def test_a_connection_that_ended_at_a_denial_is_no_sign_of_another_client() -> N
     again.lost(1.0)
     again.stands(0.0)
     assert again.looks_shared(1.0)
+
+
+def test_after_a_short_connection_one_message_at_a_time_until_one_is_confirmed() -> None:
+    """What is sent behind a message that is denied would reset the connection before the denial is read."""
+    again = Reconnecting(MqttOptions("b"), rng=random.Random(1))
+    again.stands(0.0)
+    assert not again.careful
+    again.lost(0.5)
+    again.stands(1.0)
+    assert again.careful
+    again.confirmed()
+    assert not again.careful
+    again.lost(100.0)
+    again.stands(101.0)
+    assert not again.careful
