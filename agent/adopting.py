@@ -8,9 +8,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.defaultmodel import model_health
 from agent.errors import AgentError, BadData, TryAgain
 from agent.heartbeat import ROUND_S
+from agent.modelhealth import model_health
 from agent.probation import SLOW_S, Probation, Ruling, Signs, Terms
 from agent.recent import percentiles
 

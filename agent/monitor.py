@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from agent import __version__, clock, wire
-from agent.defaultmodel import model_health
 from agent.hardware import Throttling, read_throttling
 from agent.health import Verdict, judge
 from agent.heartbeat import ROUND_S, Beat, Pauses
 from agent.metrics.stats import values
+from agent.modelhealth import model_health
 from agent.outbox.ledger import Lane
 from agent.sampled import take_snapshot
 from agent.statussampled import take_status

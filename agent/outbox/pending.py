@@ -32,11 +32,12 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What goes with one commit. `words` are those of no row."""
+    """What goes with one commit. `words` are those of no row, `newest` has the number of the last word on each key."""
 
     entries: dict[Lane, list[_Entry]]
     words: dict[str, _Word]
     notes: dict[str, bytes | None]
+    newest: dict[str, int]
     deleted: set[int]
 
     @property
@@ -56,7 +57,7 @@ class Pending:
         self._entries: dict[Lane, deque[_Entry]] = {lane: deque() for lane in (Lane.P0, Lane.P1)}
         self._words: dict[str, _Word] = {}
         self._number = 0
-        self._newest: dict[str, int] = {}  # of the words that left, while an older one may be waiting
+        self._newest: dict[str, int] = {}  # of the words that arrived, while an older one may be waiting
         self._noted = set(noted)
         self._leaving = 0
 
@@ -107,9 +108,9 @@ class Pending:
         notes = {
             key: word.value for key, word in last.items() if word.value is not None or key in self._noted
         }
-        load = Load(entries, self._words, notes, set(self.gone))
+        newest = {key: word.number for key, word in last.items()}
+        load = Load(entries, self._words, notes, newest, set(self.gone))
         self._words, self._leaving = {}, sum(map(len, entries.values()))
-        self._newest |= {key: word.number for key, word in last.items()}
         self._noted |= notes.keys()
         return load
 
@@ -118,6 +119,7 @@ class Pending:
         self._leaving = 0
         self.gone -= load.deleted
         self._noted -= {key for key, value in load.notes.items() if value is None}
+        self._newest |= load.newest
         if not any(self._entries.values()):
             self._newest.clear()
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.bundle import load_bundle
-from agent.defaultmodel import DefaultModel, model_health
+from agent.defaultmodel import DefaultModel
 from agent.errors import (
     BadConfig,
     BadData,
@@ -21,6 +21,7 @@ from agent.errors import (
     ServiceAway,
     TryAgain,
 )
+from agent.modelhealth import model_health
 from agent.modelstore import ModelStore
 from agent.modelstore.install import Options, install
 from agent.modelstore.trial import TrialResult

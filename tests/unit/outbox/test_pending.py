@@ -83,6 +83,16 @@ def test_a_note_of_its_own_and_those_of_rows_are_one_story(value: bytes | None) 
     assert told(pending, 1).notes == {"key": b"3"}
 
 
+def test_a_smaller_load_after_one_that_failed_remembers_what_its_rows_begin() -> None:
+    """The end was in the load that failed: until it is on disk the event is open, and a restart has to end it."""
+    pending = Pending(())
+    add(pending, Lane.P0, 1, ("event", b"new"))
+    add(pending, Lane.P0, 2, ("event", None))
+    pending.put_back(pending.leave(2))
+    assert told(pending, 1).notes == {"event": b"new"}
+    assert told(pending, 1).notes == {"event": None}
+
+
 def test_what_is_given_up_is_remembered_as_if_it_had_begun_and_not_ended() -> None:
     """The next run then ends it: an end that was lost comes after all."""
     pending = Pending(())
