@@ -19,6 +19,8 @@ from tests.patience import HANGS_S
 from tests.unit.hardware.boards import TREES
 
 ROOT = Path(__file__).parents[2]
+RUNS = 8
+"""Of the network: the self-test takes 5, the 20 frames of the sample that are inferred 5 or more, in batches of 4."""
 
 
 class Jetson:
@@ -48,14 +50,14 @@ class Jetson:
         return json.loads(done.stdout)
 
     def run_until_the_gpu_fails(self, bundle: Path) -> str:
-        """Run the sample clip until the GPU fails, after 15 inferences with those of the self-test; return the log."""
-        done = self.do("run", bundle, sample_clip(), self.sink, 15)
+        """Run the sample clip until the GPU fails, after RUNS; return the log."""
+        done = self.do("run", bundle, sample_clip(), self.sink, RUNS)
         assert done.returncode != 0, done.stderr
         return done.stderr
 
     def run_until_it_crashes(self, bundle: Path) -> None:
-        """Run the sample clip with a TensorRT that ends the process after 15 inferences."""
-        done = self.do("run", bundle, sample_clip(), self.sink, double="crash=work crash_after=15")
+        """Run the sample clip with a TensorRT that ends the process after RUNS."""
+        done = self.do("run", bundle, sample_clip(), self.sink, double=f"crash=work crash_after={RUNS}")
         assert done.returncode == -signal.SIGSEGV, done.stderr
 
     def run(self, bundle: Path, double: str | None = "") -> tuple[list[dict[str, Any]], str]:
@@ -143,7 +145,7 @@ def test_an_engine_that_ends_the_process_does_so_twice_alone(jetson: Jetson, tmp
     for _ in range(2):
         assert jetson.probe(bundle)[1] == "fp16.onnx"
         jetson.run_until_it_crashes(bundle)
-    events, log = jetson.run(bundle, double="crash=work crash_after=15")
+    events, log = jetson.run(bundle, double=f"crash=work crash_after={RUNS}")
     assert ("int8", "litert-xnnpack") in backends(events), "beside what the crashes left unsent"
     assert "it ended the process: 2 starts ended with it at work" in log
     assert jetson.probe(bundle)[1:] == ["int8.tflite", "int8.tflite"]

@@ -3,7 +3,7 @@
 Not TensorRT: an "engine" is the ONNX file itself, and only what ONNX Runtime refuses is refused, and the operators
 of TENSORRT_DOUBLE's `refuse`. That variable sets how it behaves, as `key=value` words: version=10.13.0,
 step_s=0.1 (how long each of the eight steps of a build takes), hog_mib=500 (memory a build takes),
-crash=build, crash=load or crash=work (after crash_after=10 inferences), refuse=Resize.
+crash=build, crash=load or crash=work (after crash_after=10 runs), refuse=Resize.
 """
 
 from __future__ import annotations
