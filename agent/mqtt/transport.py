@@ -9,19 +9,18 @@ import logging
 import os
 import random
 import time
-from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from agent.mqtt import loop, reasons
+from agent.mqtt import ending, loop, reasons
 from agent.mqtt.causes import Causes
-from agent.mqtt.client import MAX_RECEIVED_BYTES, tls_context
+from agent.mqtt.client import tls_context
 from agent.mqtt.connecting import Limits, client_with_will, connect
-from agent.mqtt.inflight import InFlight
 from agent.mqtt.protocols import Protocols
-from agent.mqtt.receiving import Receiving, properties_of
+from agent.mqtt.receiving import Receiving
 from agent.mqtt.reconnecting import Reconnecting
-from agent.transport import Link, Message, Outcome, Presence, Received, Report
+from agent.mqtt.sending import Sending
+from agent.transport import Link
 from agent.waker import Waker
 
 if TYPE_CHECKING:
@@ -33,11 +32,12 @@ if TYPE_CHECKING:
     from paho.mqtt.reasoncodes import ReasonCode
 
     from agent.mqtt.client import Client
+    from agent.mqtt.ending import Ending
     from agent.mqtt.options import MqttOptions
+    from agent.transport import Message, Presence, Received, Report
 
 log = logging.getLogger(__name__)
 
-_PACKET_OVERHEAD_BYTES = 32
 _ANSWER_S = 60.0
 
 
@@ -66,45 +66,28 @@ class MqttTransport:
         base = presence.topic.rpartition("/")[0] if presence is not None else ""
         self._causes = Causes(options, base)
         self._said_old = False
-        self._session, self._connected, self._strays = 0, False, 0
-        self._in_flight, self._receiving = InFlight(), Receiving(options.where, clock)
-        self._reports: deque[Report] = deque()
-        self._limits = Limits.of(None, options)
+        self._session, self._connected = 0, False
+        limits = Limits.of(None, options)
+        self._sending = Sending(options.where, limits, self._again, self._causes, clock)
+        self._receiving = Receiving(options.where, clock)
         self._next_try_s = self._deadline_s = clock()
         self._waker = Waker()
 
     @property
     def link(self) -> Link:
         """How the connection stands."""
-        return Link(self._connected, self._session, str(self._protocols), self._causes.last, self._strays)
+        return Link(
+            self._connected, self._session, str(self._protocols), self._causes.last, self._sending.strays
+        )
 
     @property
     def room(self) -> int:
         """How many more messages may be under way: the broker's window, at most `max_in_flight`."""
-        window = 1 if self._again.careful else self._limits.window
-        return max(0, window - len(self._in_flight)) if self._connected else 0
+        return self._sending.room
 
     def send(self, message: Message) -> None:
         """Hand `message` to the broker."""
-        size_bytes = len(message.payload) + len(message.topic.encode()) + _PACKET_OVERHEAD_BYTES
-        if size_bytes > self._limits.max_packet_bytes > 0:
-            detail = f"{size_bytes} bytes, the broker takes {self._limits.max_packet_bytes}"
-            self._reports.append(Report(message.key, Outcome.REJECTED, detail))
-            return
-        if self._client is None or not self._connected:
-            self._reports.append(Report(message.key, Outcome.LOST))
-            return
-        retain = message.retain and self._limits.retains
-        try:
-            more = properties_of(message.correlation) if self._protocols.new else None
-            info = self._client.publish(message.topic, message.payload, message.qos, retain, more)
-        except ValueError as fault:
-            self._reports.append(Report(message.key, Outcome.REJECTED, str(fault)))
-            return
-        if message.qos == 0:
-            self._reports.append(Report(message.key, Outcome.DELIVERED))
-        else:
-            self._in_flight.add(info.mid, message, self._clock())
+        self._sending.send(message)
 
     def listen(self, topic: str, take: Callable[[Received], None], *, kept: bool = False) -> None:
         """Have what comes on `topic` handed to `take`, as Transport says. From any thread."""
@@ -117,17 +100,13 @@ class MqttTransport:
         if self._client is None and now_s >= self._next_try_s:
             self._connect()
         elif self._client is not None and not self._connected and now_s >= self._deadline_s:
-            limit = f"no CONNACK within {self._options.connect_timeout_s:g} s"
-            self._drop(limit, silent=True)
-        elif self._in_flight.oldest_s(now_s) >= _ANSWER_S:
-            # Contested: a connection that carries nothing is no success, however long it stood.
-            self._drop(f"no PUBACK within {_ANSWER_S:g} s: look at the broker's log", contested=True)
-        if not self._reports:
+            self._drop(ending.no_connack(self._options.connect_timeout_s))
+        elif self._sending.oldest_s(now_s) >= _ANSWER_S:
+            self._drop(ending.no_puback(_ANSWER_S))
+        if not self._sending.reported:
             self._wait(timeout_s)
         self._work()
-        reports = list(self._reports)
-        self._reports.clear()
-        return reports
+        return self._sending.take_reports()
 
     def wake(self) -> None:
         """End a wait in `poll`, from any thread."""
@@ -135,8 +114,8 @@ class MqttTransport:
 
     def reset(self) -> None:
         """Give the connection up and forget what is under way."""
-        self._drop("given up after a fault of this program")
-        self._reports.clear()
+        self._drop(ending.GIVEN_UP)
+        self._sending.take_reports()
 
     def close(self) -> None:
         """Say DISCONNECT and close."""
@@ -179,7 +158,7 @@ class MqttTransport:
             self._receiving.subscribe(client, self._clock(), new=self._protocols.new)
         stands = loop.work(client, lambda: self._client is client)
         if not stands and self._client is client:
-            self._drop("the broker closed the connection")
+            self._drop(ending.CLOSED)
         if self._receiving.flooded:
             self._part()
             self._next_try_s = self._clock()
@@ -188,14 +167,14 @@ class MqttTransport:
         """Begin a connection; blocks for name lookup, TCP and TLS, the last two within `connect_timeout_s`."""
         client = client_with_will(self._options, self._protocols.current, self._tls, self._presence)
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
-        client.on_answer = self._on_answer
+        client.on_answer = self._sending.answered
         self._receiving.begin(client, self._clock())
         self._client = client
         self._deadline_s = self._clock() + self._options.connect_timeout_s
         try:
             connect(client, self._options, self._protocols.current)
         except (OSError, ValueError) as fault:
-            self._drop(getattr(fault, "strerror", None) or str(fault) or type(fault).__name__)
+            self._drop(ending.failed(fault))
 
     # -- what paho tells --
 
@@ -207,7 +186,7 @@ class MqttTransport:
         reason: ReasonCode,
         given: Properties | None,
     ) -> None:
-        if client is not self._client:
+        if client is not self._client or self._client is None:
             return
         if reason.value != reasons.SUCCESS:
             self._refused(reason)
@@ -215,7 +194,7 @@ class MqttTransport:
         self._connected = True
         self._session += 1
         self._again.stands(self._clock())
-        self._limits = Limits.of(given, self._options)
+        self._sending.accepted(self._client, Limits.of(given, self._options), new=self._protocols.new)
         self._causes.over(f"connected, {self._protocols}")
         if not self._protocols.new and not self._said_old:
             self._said_old = True
@@ -230,7 +209,7 @@ class MqttTransport:
             self._next_try_s = self._clock()
             log.info("broker %s refuses MQTT 5: trying 3.1.1", self._options.where)
             return
-        self._drop(f"refused: {reason}", login_refused=reason.value in reasons.LOGIN_REFUSED)
+        self._drop(ending.refused(reason))
 
     def _on_disconnect(
         self,
@@ -242,73 +221,38 @@ class MqttTransport:
     ) -> None:
         if client is not self._client:
             return
-        silent = not self._connected
         if self._client.flooded:
-            flood = (
-                f"more than {MAX_RECEIVED_BYTES} bytes were sent to it in one message: look who sends that"
-            )
-            self._drop(flood, contested=True)
-        elif not flags.is_disconnect_packet_from_server:
+            self._drop(ending.FLOODED)
+        elif flags.is_disconnect_packet_from_server:
+            self._drop(ending.disconnected(reason, self._options.client_id, stood=self._connected))
+        else:
             now_s = self._clock()
             shared = self._connected and self._again.looks_shared(now_s)
-            self._drop(self._causes.of_lost(str(reason), now_s, shared=shared), silent=silent)
-        elif reason.value == reasons.TAKEN_OVER:
-            why = f"another client uses the same device name ({self._options.client_id})"
-            self._drop(f"{why} and took the connection: give one of them another device name", contested=True)
-        else:
-            if reason.value == reasons.PACKET_TOO_LARGE:
-                self._reject_largest(f"the broker disconnected: {reason}")
-            self._drop(f"the broker disconnected: {reason}", silent=silent)
-
-    def _reject_largest(self, detail: str) -> None:
-        """Give up the largest message under way: the one that the broker did not want to see again."""
-        if (message := self._in_flight.largest()) is not None:
-            self._reports.append(Report(message.key, Outcome.REJECTED, detail))
-
-    def _on_answer(self, client: PahoClient, mid: int, code: int) -> None:
-        message = self._in_flight.answered(mid) if client is self._client else None
-        if message is None:
-            self._strays += 1
-            log.debug("broker %s: an answer to nothing that is under way (%d)", self._options.where, mid)
-            return
-        outcome = reasons.outcome_of(code)
-        if outcome is Outcome.DELIVERED:
-            self._again.confirmed()
-        elif outcome is Outcome.DENIED:
-            self._causes.denied(message.topic, self._clock())
-            self._again.denied()
-        self._reports.append(Report(message.key, outcome, reasons.in_words(code)))
+            why = self._causes.of_lost(str(reason), now_s, shared=shared)
+            self._drop(ending.lost(why, stood=self._connected))
 
     # -- the end of a connection --
 
-    def _drop(
-        self,
-        why: str,
-        *,
-        silent: bool = False,
-        contested: bool = False,
-        login_refused: bool = False,
-    ) -> None:
-        """Give the connection up, report what was under way as lost, and say when to try again.
-
-        `silent`: the broker said nothing of this version of MQTT.
-        """
+    def _drop(self, end: Ending) -> None:
+        """Give the connection up, report what was under way as lost, and say when to try again."""
         stood = self._connected
-        if silent:
+        if end.silent:
             self._protocols.silent()
         else:
             self._protocols.begin()
+        if end.too_large:
+            self._sending.reject_largest(end.why)
         now_s = self._clock()
-        wait_s = self._again.lost(now_s, contested=contested, login_refused=login_refused)
+        wait_s = self._again.lost(now_s, contested=end.contested, login_refused=end.login_refused)
         self._forget_connection()
         self._next_try_s = now_s + wait_s
-        self._causes.tell(why, now_s, known=stood or contested)
+        self._causes.tell(end.why, now_s, known=stood or end.contested)
         log.debug("broker %s: next try in %.1f s", self._options.where, wait_s)
 
     def _forget_connection(self) -> None:
         client, self._client = self._client, None
         self._connected = False
-        self._reports.extend(Report(message.key, Outcome.LOST) for message in self._in_flight.forget())
+        self._sending.lost()
         sock = client.socket() if client is not None else None
         if sock is not None:
             sock.close()

@@ -14,6 +14,7 @@ from tests.bench import (
     outbox_ram,
     soak,
     stop,
+    swaps,
     swarm,
 )
 
@@ -27,6 +28,7 @@ NAMES = {
     "outbox_ram": outbox_ram,
     "soak": soak,
     "stop": stop,
+    "swaps": swaps,
     "swarm": swarm,
 }
 

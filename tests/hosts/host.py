@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from tests.e2e.brokers import wait_for
 from tests.hosts.cgroups import hierarchies, make_group, remove_group
+from tests.hosts.undoing import call, held_back, remove_network, undoing, unmount
 from tests.patience import HANGS_S
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Host:
             "/sbin/lab-init",
         ]  # fmt: skip
         join = 'for group do [ "$group" = -- ] && break; echo $$ > "$group/cgroup.procs"; shift; done; shift; exec "$@"'
-        with (self._folder / "console.log").open("ab") as console:
+        with (self._folder / "console.log").open("ab") as console, held_back():
             self._nspawn = subprocess.Popen(
                 ["sh", "-c", join, "sh", *map(str, self._groups), "--", *command],
                 stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True,
@@ -103,11 +104,13 @@ class Host:
 
     def poweroff(self) -> None:
         """Shut it down in order, or if it does not end, at once."""
-        with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
-            self.run("systemctl", "poweroff", "--no-block", check=False)
-            self._nspawn.wait(_POWEROFF_S)
-        if self._nspawn.poll() is None:
-            self.power_cut()
+        try:
+            with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                self.run("systemctl", "poweroff", "--no-block", check=False, timeout_s=_POWEROFF_S)
+                self._nspawn.wait(_POWEROFF_S)
+        finally:
+            if self.is_on:
+                self.power_cut()
 
     def power_cut(self) -> None:
         """End all of it at once: what is not on disk is lost to it."""
@@ -124,15 +127,15 @@ class Host:
             folder.mkdir(parents=True)
         lower = ":".join(map(str, self._layers))
         options = f"lowerdir={lower},upperdir={layers['upper']},workdir={layers['work']}"
-        with contextlib.ExitStack() as stack:
-            _call("mount", "-t", "overlay", "overlay", "-o", options, str(self.root))
-            stack.callback(_call, "umount", "--lazy", str(self.root))
-            _call("ip", "netns", "add", self.network)
-            stack.callback(_call, "ip", "netns", "del", self.network)
-            _call("ip", "-n", self.network, "link", "set", "lo", "up")
+        with undoing() as stack:
+            stack.callback(unmount, self.root)
+            call("mount", "-t", "overlay", "overlay", "-o", options, str(self.root))
+            stack.callback(remove_network, self.network)
+            call("ip", "netns", "add", self.network)
+            call("ip", "-n", self.network, "link", "set", "lo", "up")
             for group in self._groups:
-                make_group(group)
                 stack.callback(remove_group, group)
+                make_group(group)
             (self.root / "etc/hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {self.name}\n")
             stack.callback(self._off)
             yield
@@ -160,7 +163,3 @@ class Host:
             for child in children.read_text().split():
                 return int(child)
         raise ProcessLookupError(self.name)
-
-
-def _call(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True, timeout=60)

@@ -23,6 +23,7 @@ from tests.e2e.brokers import wait_for
 from tests.hosts.base import USER, kept, make_base
 from tests.hosts.host import Host
 from tests.hosts.tlsbroker import NAME, TlsBroker, tls_broker
+from tests.hosts.undoing import call, remove_network, undoing
 from tests.patience import HANGS_S
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Lab:
 
     def link(self, host: Host, state: str) -> None:
         """Set the host's network cable `up` or `down`."""
-        _call("ip", "-n", self.network, "link", "set", f"v{self.hosts.index(host)}", state)
+        call("ip", "-n", self.network, "link", "set", f"v{self.hosts.index(host)}", state)
 
     def _ssh_options(self) -> list[str]:
         known = f"UserKnownHostsFile={self.folder}/known_hosts"
@@ -104,7 +105,7 @@ class Lab:
 
     def prepare(self) -> None:
         """Make the key that opens the hosts, and write what SSH, Ansible and a person need."""
-        _call("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.folder / "id"))
+        call("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.folder / "id"))
         (self.folder / "cp").mkdir(mode=0o700)
         settings = shlex.join(f"{key}={value}" for key, value in self.settings.items())
         script = _RUN.format(folder=self.folder, network=self.network, settings=settings)
@@ -129,13 +130,13 @@ class Lab:
     def connect(self, host: Host) -> None:
         """Lay the host's cable to the bridge, and let the controller in by its key."""
         number = self.hosts.index(host)
-        _call(
+        call(
             *("ip", "link", "add", f"v{number}", "netns", self.network),
             *("type", "veth", "peer", "name", "eth0", "netns", host.network),
         )
-        _call("ip", "-n", self.network, "link", "set", f"v{number}", "master", "br0", "up")
-        _call("ip", "-n", host.network, "addr", "add", f"{self.address(host)}/24", "dev", "eth0")
-        _call("ip", "-n", host.network, "link", "set", "eth0", "up")
+        call("ip", "-n", self.network, "link", "set", f"v{number}", "master", "br0", "up")
+        call("ip", "-n", host.network, "addr", "add", f"{self.address(host)}/24", "dev", "eth0")
+        call("ip", "-n", host.network, "link", "set", "eth0", "up")
         with (host.root / "etc/hosts").open("a") as hosts:
             hosts.write(f"{CONTROLLER} {NAME}\n")
         home = host.root / "home" / USER
@@ -152,17 +153,17 @@ class Lab:
 def lab(base: Base, count: int) -> Iterator[Lab]:
     """Boot `count` hosts, h1 and so on, on which nothing was done yet; at the end all of it is removed."""
     network = f"edge-{os.getpid()}-ctl"
-    with contextlib.ExitStack() as stack:
+    with undoing() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-agent-lab-")))
         names = [f"h{number + 1}" for number in range(count)]
         hosts = tuple(Host(name, folder / name, base, with_agent=False) for name in names)
         made = Lab(folder, network, hosts)
-        _call("ip", "netns", "add", network)
-        stack.callback(_remove_network, network)
-        _call("ip", "-n", network, "link", "set", "lo", "up")
-        _call("ip", "-n", network, "link", "add", "br0", "type", "bridge")
-        _call("ip", "-n", network, "addr", "add", f"{CONTROLLER}/24", "dev", "br0")
-        _call("ip", "-n", network, "link", "set", "br0", "up")
+        stack.callback(remove_network, network)
+        call("ip", "netns", "add", network)
+        call("ip", "-n", network, "link", "set", "lo", "up")
+        call("ip", "-n", network, "link", "add", "br0", "type", "bridge")
+        call("ip", "-n", network, "addr", "add", f"{CONTROLLER}/24", "dev", "br0")
+        call("ip", "-n", network, "link", "set", "br0", "up")
         made.prepare()
         for host in hosts:
             stack.enter_context(host.plugged_in())
@@ -176,19 +177,6 @@ def lab(base: Base, count: int) -> Iterator[Lab]:
 
 def _address(number: int) -> str:
     return f"10.77.0.{11 + number}"
-
-
-def _remove_network(network: str) -> None:
-    """Remove a namespace, and end what still runs in it: Ansible leaves connections behind."""
-    done = subprocess.run(["ip", "netns", "pids", network], capture_output=True, text=True, check=False)
-    for process in map(int, done.stdout.split()):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
-    _call("ip", "netns", "del", network)
-
-
-def _call(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
 
 
 def _interrupted(*_: object) -> None:

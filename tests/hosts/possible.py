@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from tests.hosts.cgroups import hierarchies, make_group, remove_group
+from tests.hosts.undoing import call
 
 _SPACES = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup")
 
@@ -20,10 +21,10 @@ def why_not() -> str:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-agent-try-")))
         try:
             _mount_layers(folder)
-            stack.callback(_call, "umount", str(folder / "root"))
+            stack.callback(call, "umount", str(folder / "root"))
             stack.callback(subprocess.run, ["ip", "netns", "del", name], capture_output=True, check=False)
-            _call("ip", "netns", "add", name)
-            _call("unshare", *_SPACES, "--fork", "true")
+            call("ip", "netns", "add", name)
+            call("unshare", *_SPACES, "--fork", "true")
             for group in [part / name for part in hierarchies()]:
                 make_group(group)
                 stack.callback(remove_group, group)
@@ -39,8 +40,4 @@ def _mount_layers(folder: Path) -> None:
     for layer in layers.values():
         layer.mkdir()
     options = f"lowerdir={layers['lower']},upperdir={layers['upper']},workdir={layers['work']}"
-    _call("mount", "-t", "overlay", "overlay", "-o", options, str(layers["root"]))
-
-
-def _call(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    call("mount", "-t", "overlay", "overlay", "-o", options, str(layers["root"]))

@@ -41,9 +41,13 @@ class TlsBroker:
     def down(self) -> None:
         """End it in order; it keeps what its subscribers have not got yet."""
         if self._process is not None:
-            self._process.terminate()
-            self._process.wait(HANGS_S)
-            self._process = None
+            process, self._process = self._process, None
+            process.terminate()
+            try:
+                process.wait(HANGS_S)
+            finally:
+                process.kill()
+                process.wait()
 
     def login(self, user: str) -> list[str]:
         """Return the user's options for mosquitto_pub and mosquitto_sub."""
@@ -78,8 +82,8 @@ def tls_broker(
         text = text.replace(old, str(new))
     (folder / "mosquitto.conf").write_text(f"user root\n{text}\nlog_dest file {folder}/log\n")
     broker = TlsBroker(folder, host, start)
-    broker.up()
     try:
+        broker.up()
         yield broker
     finally:
         broker.down()
