@@ -75,6 +75,8 @@ def _of_publisher(state: PublisherState) -> Iterator[str]:
     if topics := state.denied_topics:
         more = f" and {len(topics) - _NAMED} more" if len(topics) > _NAMED else ""
         yield f"broker: denies messages on {', '.join(topics[:_NAMED])}{more}"
+    for topic in state.unread_topics:
+        yield f"broker: {topic} is flooded: it is not read for some minutes"
 
 
 def _of_outbox(state: OutboxState) -> Iterator[str]:

@@ -68,7 +68,8 @@ class Report:
 class Link:
     """How the way out stands. `session` goes up by one with every connection that was made.
 
-    `strays` counts answers to nothing that was under way: duplicates, and numbers never sent.
+    `strays` counts answers to nothing that was under way: duplicates, and numbers never sent. `unread` are topics
+    that are left alone after a flood.
     """
 
     connected: bool
@@ -76,6 +77,7 @@ class Link:
     protocol: str
     error: str = ""
     strays: int = 0
+    unread: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,13 +88,19 @@ class Receiving:
         """Whether more comes on this connection than can be read beside what is sent."""
         return not self._flooded.keys().isdisjoint(self._subscribed)
 
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """The topics that are left alone after a flood; from any thread."""
+        now_s = self._clock()
+        return tuple(sorted(topic for topic, end_s in self._flooded.items() if now_s < end_s))
+
     def _floods(self, topic: str) -> bool:
         """Return whether a message on `topic` is one too many; the first of a flood is told."""
         now_s = self._clock()
         pace = self._paces.setdefault(topic, Pace(FLOOD_HZ, burst=FLOOD))
         if topic in self._flooded or not pace.room(now_s):
             if topic not in self._flooded:
-                self._flooded[topic] = now_s + _REST_S
+                self._flooded = {**self._flooded, topic: now_s + _REST_S}
                 told = f"{topic} is flooded, by more than {FLOOD} messages at once or {FLOOD_HZ:g} a second"
                 fix = "look who sends them at the broker"
                 log.error("broker %s: %s: it is not read for %g s; %s", self._where, told, _REST_S, fix)

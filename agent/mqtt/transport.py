@@ -77,7 +77,12 @@ class MqttTransport:
     def link(self) -> Link:
         """How the connection stands."""
         return Link(
-            self._connected, self._session, str(self._protocols), self._causes.last, self._sending.strays
+            self._connected,
+            self._session,
+            str(self._protocols),
+            self._causes.last,
+            self._sending.strays,
+            self._receiving.unread,
         )
 
     @property

@@ -139,6 +139,7 @@ class Publisher:
             denied_topics=denied,
             last_error=self._fault or link.error or (f"the broker denies {denied[0]}" if denied else ""),
             notes_dropped=self._notes.dropped,
+            unread_topics=link.unread,
         )
 
     # -- the thread --

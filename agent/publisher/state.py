@@ -10,7 +10,8 @@ class PublisherState:
     """How the sending stands. `alive`: its thread runs; whether it hangs, `Publisher.beat` tells.
 
     `delivered` to `lost` count answers as in `Answers`; `strays` answers to nothing that was sent; `faults` faults
-    of this program; `connections` those that were made; `notes_dropped` answers to commands that did not arrive.
+    of this program; `connections` those that were made; `notes_dropped` answers to commands that did not arrive;
+    `unread_topics` are left alone after a flood.
     """
 
     alive: bool
@@ -29,3 +30,4 @@ class PublisherState:
     denied_topics: tuple[str, ...]
     last_error: str
     notes_dropped: int = 0
+    unread_topics: tuple[str, ...] = ()

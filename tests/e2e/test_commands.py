@@ -213,6 +213,7 @@ def test_a_flood_leaves_the_events_alone(broker: Process, tmp_path: Path, qos: i
         assert device.sender.publisher.drain(HANGS_S)
         wait_for(lambda: set(ids(events.payloads("events"))) >= set(sent), HANGS_S, "all events")
         assert state().connections == 2
+        assert state().unread_topics == (TOPICS.command,)
         assert FLOOD <= device.commands.counts()["received"] < 20_000
         assert not device.commands.counts().get("accepted")
         assert not any(b"offline" in payload for payload in statuses.payloads("status"))

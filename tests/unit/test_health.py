@@ -26,6 +26,7 @@ def publisher(**more: Any) -> PublisherState:
         "connected": True,
         "protocol": "MQTT 5",
         "denied_topics": (),
+        "unread_topics": (),
         "last_error": "",
     }
     return PublisherState(**{**fields, **more})
@@ -109,6 +110,8 @@ def test_each_fault_has_its_reason() -> None:
     assert verdict(publisher=replace(away, protocol="file")).reasons == ("sink: no route to host",)
     denied = publisher(denied_topics=("a", "b", "c", "d", "e"))
     assert verdict(publisher=denied).reasons == ("broker: denies messages on a, b, c and 2 more",)
+    flooded = publisher(unread_topics=("cmd",))
+    assert verdict(publisher=flooded).reasons == ("broker: cmd is flooded: it is not read for some minutes",)
     full = outbox(durable=False, failing="disk full", used_bytes=91)
     assert verdict(outbox=full).reasons == (
         "outbox: in memory alone, a restart loses what is queued",

@@ -65,7 +65,9 @@ def test_a_flooded_topic_is_left_alone_for_five_minutes(caplog: pytest.LogCaptur
     assert broker.send("b", 3) == 3
     broker.now_s = 299.0
     assert broker.look() == []
+    assert broker.receiving.unread == ("a",)
     broker.now_s = 301.0
+    assert broker.receiving.unread == ()
     assert broker.look() == ["+a"]
     assert broker.send("a", 3) == 3
     assert len(caplog.messages) == 1
