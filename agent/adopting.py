@@ -64,7 +64,8 @@ class Adopting:
 
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
-        self._thread.join(_END_S)
+        if self._changing.acquire(timeout=_END_S):  # a trial goes on meanwhile, and ends with the process
+            self._changing.release()
 
     def adopt(self) -> wire.ModelHealth | None:
         """Have what the store says run; the model of before goes on until the new one takes the next frame.
@@ -135,19 +136,32 @@ class Adopting:
             self._told = ""
 
     def look(self, now_s: float) -> None:
-        """Commit a pending model that has shown that it works, or go back; about once a second. Raises AgentError."""
-        default, room = self._default, self._engines.default_room
+        """Commit a model that has shown that it works, or go back; about once a second. Raises AgentError."""
         with self._changing:
-            fresh, self._room = room is not self._room, room
-            # Who changed the store while a room was being opened found nobody to tell.
-            if default.must_leave or (fresh and room is not None and default.wanted() != default.running.sha):
-                self._follow()
-            elif room is None or not default.running.on_trial:
-                self._watched = None
-            elif self._watched is None:
-                self._watched = _Watched(Probation(self._terms_now(), now_s), now_s, room.inferred)
-            else:
-                self._judge(room, self._watched, now_s)
+            watched, ruling = self._looked(now_s)
+            self._settle(ruling)
+        if watched is not None and ruling.verdict == "slow":
+            ruling = self._compared(watched, now_s)
+            with self._changing:
+                if self._watched is watched and not self._stopping.is_set():
+                    self._settle(ruling)
+
+    def _looked(self, now_s: float) -> tuple[_Watched | None, Ruling]:
+        """Return what is on trial at work, and what is to become of it."""
+        if self._stopping.is_set():
+            return None, Ruling("wait")
+        default, room = self._default, self._engines.default_room
+        fresh, self._room = room is not self._room, room
+        # Who changed the store while a room was being opened found nobody to tell.
+        if default.must_leave or (fresh and room is not None and default.wanted() != default.running.sha):
+            self._follow()
+        elif room is None or not default.running.on_trial:
+            self._watched = None
+        elif self._watched is None or self._watched.room is not room:
+            self._watched = _Watched(Probation(self._terms_now(), now_s), now_s, room, room.inferred)
+        else:
+            return self._watched, self._watched.rule(now_s)
+        return None, Ruling("wait")
 
     def _terms_now(self) -> Terms:
         """Return what the model at work has to show: less of one that has worked here, on another runtime."""
@@ -156,40 +170,42 @@ class Adopting:
         frames, time_s = round(terms.commit_frames * share), terms.commit_s * share
         return Terms(frames=max(1, frames), time_s=time_s, limit_ms=running.limit_ms)
 
-    def _judge(self, room: EngineRoom, watched: _Watched, now_s: float) -> None:
-        ruling = watched.rule(room, now_s)
-        if ruling.verdict == "slow":
-            ruling = self._compare(room, watched.probation, now_s)
-        if self._stopping.is_set():
-            return
+    def _settle(self, ruling: Ruling) -> None:
         if ruling.verdict == "commit":
             self._default.commit()
-            log.warning("model %s v%d is committed", room.bundle.manifest.name, room.bundle.manifest.version)
+            if room := self._engines.default_room:
+                manifest = room.bundle.manifest
+                log.warning("model %s v%d is committed", manifest.name, manifest.version)
         elif ruling.verdict == "back":
             self._default.give_up(self._default.running.sha, BadData(ruling.bad), lasting=ruling.lasting)
             self._follow()
 
-    def _compare(self, room: EngineRoom, probation: Probation, now_s: float) -> Ruling:
-        """Have the model that seems slow tried beside the others, and judge it by what it did meanwhile."""
+    def _compared(self, watched: _Watched, now_s: float) -> Ruling:
+        """Have the model that seems slow tried beside the others, and judge it by what it did meanwhile.
+
+        That may take minutes. Who changes the model does not wait for it.
+        """
         trial, began_s = None, time.monotonic()
         try:
             trial = self._default.trial_now()
         except AgentError as fault:
             log.warning("whether the new model or the device is slow can't be told: %s", fault)
         took_s = time.monotonic() - began_s
-        meanwhile = percentiles(room.overlap.recent.values(began_s))
-        return probation.compare(meanwhile, trial, now_s + took_s)
+        meanwhile = percentiles(watched.room.overlap.recent.values(began_s))
+        return watched.probation.compare(meanwhile, trial, now_s + took_s)
 
 
 @dataclass(frozen=True, slots=True)
 class _Watched:
-    """A model on trial at work since `begun_s`, and how many frames its room had done before."""
+    """A model on trial at work in `room` since `begun_s`, and how many frames that had done before."""
 
     probation: Probation
     begun_s: float
+    room: EngineRoom
     frames: int
 
-    def rule(self, room: EngineRoom, now_s: float) -> Ruling:
+    def rule(self, now_s: float) -> Ruling:
+        room = self.room
         signs = Signs(
             frames=room.inferred - self.frames,
             not_finite=room.not_finite,

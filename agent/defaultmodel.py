@@ -67,6 +67,7 @@ class DefaultModel:
 
         Of a committed one only what is wrong with it counts against it. Raises AgentError.
         """
+        self.leave()  # what was opened before was closed in order, with the last camera that it was for
         if (opened := self._loaded(load)) is None:
             raise AssertionError("without a model at work there is always one to load")
         return opened
@@ -132,8 +133,8 @@ class DefaultModel:
             why = after.why(before.current)
             if why or before.pending:
                 self._tell(before.current, why or "it is not tried")
-        elif (shelved := after.shelved) and not self.given_up:
-            self.given_up = f"{str(shelved[0])[:12]} does not run: {after.why(shelved[0])}"
+        elif after.shelved and (first := after.shelved[0]) in after.unfit and not self.given_up:
+            self.given_up = f"{str(first)[:12]} does not run: {after.why(first)}"
         return self._store.without(self._gone) if path and path.name == self._gone else path
 
     def wanted(self) -> str:

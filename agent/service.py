@@ -65,29 +65,18 @@ class Service:
     def run(self) -> RunOptions | None:
         """Run to the end; return what is to run instead, if that is why it ended. Raises AgentError."""
         options = self.options
-        overrides = Overrides(options.state_dir if options.reload is not None else None)
         self._systemd.busy("starting: models and outbox are opened")
         with ExitStack() as stack:
             stack.callback(self._main.close)
-            self._engines = stack.enter_context(options.open_engines(self._engine_failed, self._default))
-            if self._stopped_while_loading(complete(overrides.over(options.config))):
+            try:
+                self.started = self._begun(stack)
+            except AgentError:  # the model would have made way for another one, were it to blame
+                self._leave_model()
+                raise
+            if not self.started:
                 self._systemd.stopping("shutdown")
-                if self._default is not None:
-                    self._default.leave()
+                self._leave_model()
                 return None
-            self._outlet = stack.enter_context(options.open_outlet(self._words.last))
-            self._watch = self._new_watch(stack)
-            self._reconfiguring = Reconfiguring(
-                options,
-                overrides,
-                self._watch,
-                self._engines,
-                self._outlet,
-                load=self._stopped_while_loading,
-                systemd=self._systemd,
-            )
-            self._reconfiguring.begin()
-            self.started = True
             self._systemd.reloaded()
             monitor = self._watched(stack)
             end = self._until_end()
@@ -96,8 +85,8 @@ class Service:
             if end.following is None:
                 self._systemd.stopping(end.reason)
             self._watch.stop(self._watch.cameras, end.reason)
-            if self._default is not None and end.fault is None:
-                self._default.leave()
+            if end.fault is None:
+                self._leave_model()
             hurried = (lambda: False) if end.following else self._signalled
             drained = drain(
                 self._outlet,
@@ -115,6 +104,31 @@ class Service:
         return end.following
 
     # -- what it is made of --
+
+    def _begun(self, stack: ExitStack) -> bool:
+        """Open models and outbox, and start the cameras; return whether no stop was asked for. Raises AgentError."""
+        options = self.options
+        overrides = Overrides(options.state_dir if options.reload is not None else None)
+        self._engines = stack.enter_context(options.open_engines(self._engine_failed, self._default))
+        if self._stopped_while_loading(complete(overrides.over(options.config))):
+            return False
+        self._outlet = stack.enter_context(options.open_outlet(self._words.last))
+        self._watch = self._new_watch(stack)
+        self._reconfiguring = Reconfiguring(
+            options,
+            overrides,
+            self._watch,
+            self._engines,
+            self._outlet,
+            load=self._stopped_while_loading,
+            systemd=self._systemd,
+        )
+        self._reconfiguring.begin()
+        return True
+
+    def _leave_model(self) -> None:
+        if self._default is not None:
+            self._default.leave()
 
     def _new_watch(self, stack: ExitStack) -> Watch:
         options = self.options

@@ -36,7 +36,7 @@ def run_confined(command: Sequence[str], bounds: Bounds, base_bytes: Callable[[b
 
     `base_bytes` tells, of what it printed so far, how much memory it had before the work began; None: not known.
     Raises BadData for one that goes over its bounds, crashes, or leaves processes behind; TryAgain where the
-    device has no memory or no process for it.
+    device has no memory or no process for it, also for one that was killed.
     """
     try:
         child = subprocess.Popen(  # noqa: S603 - the caller's own program
@@ -114,12 +114,13 @@ def _session(session: int) -> set[int]:
     return found
 
 
-def _crash(code: int, said: bytes) -> BadData:
+def _crash(code: int, said: bytes) -> BadData | TryAgain:
     """Return what to tell of a child that did not end well."""
     if code == -signal.SIGXCPU:
         return BadData("it spins, or is far too slow", seen="its processor time is used up")
-    if code == -signal.SIGKILL:
-        return BadData("it was killed", seen="out of processor time or memory")
+    if code == -signal.SIGKILL:  # where memory is short the kernel takes a trial first, whoever has it
+        fix = "stop other programs"
+        return TryAgain("the trial was killed", seen="the device had no memory left", fix=fix)
     if code < 0:
         number = -code
         name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"

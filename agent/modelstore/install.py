@@ -156,10 +156,9 @@ def _fetch(
             download.forget()
         return
     path = Path(source)
-    if not path.exists():
-        raise InputMissing(
-            "model not found", seen=path, fix="give a bundle directory, a .zip of one, or a URL"
-        )
+    if not source or not path.exists():  # "" would be the current directory
+        fix = "give a bundle directory, a .zip of one, or a URL"
+        raise InputMissing("model not found", seen=source or "nothing", fix=fix)
     if path.is_dir():
         if options.sha256 is not None:
             raise UsageError("--sha256 is that of a .zip", seen=path, fix="leave it out")

@@ -79,9 +79,10 @@ class ModelStore:
 
     @property
     def on_trial(self) -> bool:
-        """Whether the model that is to run has yet to show that it works on this runtime."""
+        """Whether starts of the model that is to run were in vain: it has yet to show that it works on this runtime."""
         with contextlib.suppress(NotPermitted):
-            return self.read().on_trial(runtime())
+            state = moved(self.read(), runtime())
+            return state.attempts > 0 and state.on_trial(runtime())
         return False
 
     def bundle(self) -> Path | None:

@@ -18,11 +18,14 @@ from agent import engines, loading, monitor
 from agent import systemd as agent_systemd
 from agent.config import CameraConfig, Config
 from agent.daemon import run
-from agent.errors import BadData, TryAgain
+from agent.errors import AgentError, BadData, InputMissing, TryAgain
+from agent.modelstore import ModelStore
+from agent.modelstore.install import Options, install
+from agent.modelstore.trial import TrialResult
 from agent.pipeline import Pipeline
 from agent.runoptions import RunOptions
 from agent.starter import sample_clip, starter_bundle
-from tests import doubles
+from tests import broken_models, doubles
 from tests.patience import HANGS_S
 from tests.unit.enginestore.bundles import make_bundle
 
@@ -302,3 +305,30 @@ def test_nothing_left_is_no_failure(tmp_path: Path) -> None:
     run(replace(quiet, config=msgspec.structs.replace(quiet.config, detect=strict, limits=limits)))
     with pytest.raises(TryAgain):
         run(replace(quiet, config=msgspec.structs.replace(quiet.config, limits=limits)))
+
+
+def test_a_start_that_fails_for_another_reason_is_no_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mistake in the configuration, or a second agent beside the first: that tells nothing of the model."""
+
+    def passes(bundle: Path, sha: str, *_: object) -> TrialResult:
+        return TrialResult(sha, "here", "2026-01-01T00:00:00Z", 0.1)
+
+    monkeypatch.setattr("agent.modelstore.install.try_bundle", passes)
+    store = ModelStore(tmp_path / "state" / "models")
+    made = broken_models.make_bundle(tmp_path / "street", "street")
+    sha = install(store, str(made), Options()).sha
+    default, other = cam("default"), cam("other")
+    mistaken = msgspec.structs.replace(other, model=str(tmp_path / "nowhere"))
+    first: RunOptions = options(tmp_path, default, mistaken, reload=lambda: first)
+    with pytest.raises(InputMissing, match="nowhere"):
+        run(first)
+    no_sink = options(tmp_path, default, reload=lambda: first)
+    no_sink = replace(
+        no_sink, config=msgspec.structs.replace(no_sink.config, sink=str(tmp_path / "no" / "x"))
+    )
+    with pytest.raises(AgentError):
+        run(no_sink)
+    state = store.read()
+    assert (state.current, state.attempts) == (sha, 0)

@@ -317,6 +317,16 @@ def test_a_damaged_model_before_one_that_has_to_wait(store: ModelStore, add: Cal
     assert load.seen == [busy, damaged, FACTORY]
 
 
+def test_what_runs_is_not_told_as_what_does_not(store: ModelStore, add: Callable[..., str]) -> None:
+    """The one that a rollback would have given does not run on this runtime: the next start runs the current one."""
+    unfit, busy = add(), add(commit=False)
+    DefaultModel(store).open(Load(**{busy: TryAgain("busy"), unfit: BadData("no such operator")}))
+    assert unfit in store.read().unfit
+    model = DefaultModel(store)
+    assert model.open(Load()) == busy
+    assert model.given_up == ""
+
+
 def test_a_store_that_can_t_be_written_still_lets_something_run(
     store: ModelStore, add: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -342,6 +352,11 @@ def test_a_start_that_is_stopped_is_no_attempt(store: ModelStore, add: Callable[
 
     model.open(load)
     assert (seen, store.read().attempts) == ([1], 0)
+    assert not store.on_trial, (
+        "what ends such starts again and again is not the model: they have to be slowed"
+    )
+    DefaultModel(store).open(Load())
+    assert store.on_trial
 
 
 def test_a_bundle_that_was_changed_in_place_is_another(tmp_path: Path) -> None:
@@ -363,3 +378,12 @@ def test_a_model_that_is_not_there_is_no_fault_of_the_disk(store: ModelStore, tm
     """The line names what was given."""
     with pytest.raises(InputMissing, match="nowhere"):
         install(store, str(tmp_path / "nowhere"), Options())
+
+
+def test_no_name_is_not_that_of_the_current_directory(
+    store: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`model install -` with nothing on standard input installs nothing, also where a bundle lies."""
+    monkeypatch.chdir(make_bundle(tmp_path / "here"))
+    with pytest.raises(InputMissing, match="model not found"):
+        install(store, "", Options())

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.probation import Probation, Ruling, Signs, Terms
+from agent.probation import Probation, Ruling, Signs, Terms, limit_of
 from agent.recent import Percentiles, Recent, percentiles
 
 
@@ -58,6 +58,7 @@ def test_too_slow_is_who_is_so_for_ten_seconds(at_s: float, count: int, verdict:
         (Tried(30.0, 100.0), 121.0, "back"),  # it takes more than that, with what it sees at work
         (Tried(90.0, 80.0), 101.0, "wait"),  # the others would be as slow as its first trial allows
         (Tried(110.0, 80.0), 115.0, "back"),  # the others are not
+        (Tried(110.0, 200.0), 115.0, "wait"),  # they are slower than ever
         (None, 1e6, "wait"),
     ],
 )
@@ -71,6 +72,12 @@ def test_a_slow_model_goes_back_and_a_slow_device_is_no_fault(
     assert probation.compare(work, trial, 30.0).verdict == verdict
     assert probation.step(signs(50, 1e5), 60.0) == WAIT, "no trial a second"
     assert probation.step(signs(50, 1e5), 90.0).verdict == "slow"
+
+
+@pytest.mark.parametrize(("p95_ms", "limit_ms"), [(5.0, 50.0), (30.0, 120.0)])
+def test_a_model_that_is_fast_may_be_slower_at_work(p95_ms: float, limit_ms: float) -> None:
+    """Four times its trial, and what nobody would call slow."""
+    assert limit_of(Tried(p95_ms, 100.0)) == limit_ms
 
 
 def test_without_figures_of_a_trial_nothing_is_too_slow() -> None:

@@ -71,6 +71,12 @@ def test_no_process_is_no_fault_of_the_model() -> None:
         run_confined(["/no/such/program"], BOUNDS, lambda _: None)
 
 
+def test_a_child_that_is_killed_is_no_fault_of_the_model() -> None:
+    """Nothing but the kernel does that where memory is short, and it takes a trial first, whoever has it."""
+    with pytest.raises(TryAgain, match="was killed"):
+        run("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+
+
 def test_no_memory_left_is_no_fault_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the device has none for anybody."""
     monkeypatch.setattr("agent.modelstore.confined.read_system_bytes", lambda: (1 << 30, 1 << 20))
